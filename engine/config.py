@@ -1,0 +1,327 @@
+"""The typed schema of ``conf/``, checked once after composition.
+
+``python -m engine.config`` writes ``conf/technique/*.yaml`` from the strategies; with ``--check``
+it only says which files are stale and exits with 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from engine.errors import UsageError
+from engine.genome import from_config
+from engine.results import Genome
+from engine.strategy import Strategy, nearest, registry
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+WRITTEN = "# Written by `python -m engine.config` from "
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, both legal."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The legal texts of a key."""
+
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model: where its weights are and how its authors run it (the plain baseline)."""
+
+    name: str
+    id: str
+    revision: str | None
+    pipeline: str
+    backbone: Annotated[str, OneOf(("unet", "transformer"))]
+    denoiser: Annotated[str, OneOf(("unet", "transformer"))]
+    steps: Annotated[int, Within(1, 1000)]
+    guidance_scale: Annotated[float, Within(0, 50)]
+    height: Annotated[int, Within(8, 8192)]
+    width: Annotated[int, Within(8, 8192)]
+    prediction: Annotated[str, OneOf(("noise", "v", "flow"))]
+    prompts: Annotated[str, OneOf(("scenes", "general"))]
+    weights: str
+    gated: bool
+    download_gib: Annotated[float, Within(0, 2000)]
+    scorer: str | None
+    """Folder or hub id of the CLIP model that scores its images; null measures no quality."""
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Against what speed and loss are measured, as a genome."""
+
+    name: str
+    technique: Genome
+
+
+@dataclass(frozen=True)
+class HwConfig:
+    """A hardware profile; memory is that of the device and is a lower limit in GiB."""
+
+    name: str
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
+    threads: Annotated[int | None, Within(1, 1024)]
+    memory_gib: Annotated[float | None, Within(0, 4096)]
+    match: str | None
+    allow_mismatch: bool
+
+
+@dataclass(frozen=True)
+class GoalConfig:
+    """What the search is for. Losses are fractions of the baseline's score."""
+
+    max_loss: Annotated[float, Within(0, 1)]
+    accuracy_drop: Annotated[float, Within(0, 1)]
+    keep_steps: bool
+    speedup: Annotated[float | None, Within(1, 1000)]
+    seconds: Annotated[float | None, Within(0, 86400)]
+    memory_gib: Annotated[float | None, Within(0, 4096)]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How to search. The last four belong to ``genetic`` alone; ``conf/search/genetic.yaml``
+    says what they do."""
+
+    name: Annotated[str, OneOf(("genetic", "random"))]
+    population: Annotated[int, Within(1, 1000)]
+    generations: Annotated[int, Within(1, 1000)]
+    minutes: Annotated[float | None, Within(0, 100_000)]
+    seed: Annotated[int, Within(0, 2**31 - 1)]
+    first_call_s: Annotated[float, Within(0, 86400)]
+    timeout_s: Annotated[float, Within(1, 86400)]
+    seeds: bool = False
+    crossover: Annotated[float, Within(0, 1)] = 0.0
+    mutation: Annotated[float, Within(0, 1)] = 0.0
+    immigrants: Annotated[int, Within(0, 1000)] = 0
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    outputs: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The composed configuration; ``technique`` is the genome in canonical form."""
+
+    model: ModelConfig
+    hw: HwConfig
+    technique: Genome
+    baseline: BaselineConfig
+    goal: GoalConfig
+    search: SearchConfig
+    paths: PathsConfig
+    objective: Annotated[str, OneOf(("time", "flops"))]
+    study: str | None
+    debug: bool
+    prompt: str | None
+    trial: str | None
+    program: bool
+    diff: str | None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A leaf of the schema: its legal types and what else limits it."""
+
+    path: str
+    kinds: frozenset[type]
+    rule: Within | OneOf | None
+
+    @classmethod
+    def of(cls, path: str, hint: Any) -> Key:
+        """Read a type hint, ``Annotated`` or not."""
+        rule = None
+        if typing.get_origin(hint) is Annotated:
+            hint, rule = typing.get_args(hint)
+        return cls(path, frozenset(typing.get_args(hint) or (hint,)), rule)
+
+    def checked(self, value: object) -> Any:
+        """The value in its declared type; raises UsageError that names what is allowed."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None and types.NoneType in self.kinds:
+            return None
+        if isinstance(self.rule, OneOf) and value not in self.rule.choices:
+            raise UsageError(
+                f"{self.path}={value!r} is not allowed{nearest(str(value), self.rule.choices)}"
+            )
+        if number and self.kinds & {int, float}:
+            return self._number(value)
+        if isinstance(value, bool) and bool in self.kinds:
+            return value
+        # YAML reads study=12 as a number: here it is a name.
+        if str in self.kinds and (number or isinstance(value, str)):
+            return str(value)
+        raise UsageError(f"{self.path}={value!r} is not allowed; it takes {self.allowed}")
+
+    @property
+    def allowed(self) -> str:
+        """The legal values in words."""
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        text = next(word for kind, word in words.items() if kind in self.kinds)
+        if isinstance(self.rule, Within):
+            text += f" from {self.rule.low:.10g} to {self.rule.high:.10g}"
+        return text + (" or null" if types.NoneType in self.kinds else "")
+
+    def _number(self, value: Any) -> float:
+        rule = self.rule if isinstance(self.rule, Within) else Within(value, value)
+        # Also refuses what is no number at all: every comparison with it is false.
+        if not rule.low <= value <= rule.high or (int in self.kinds and value != int(value)):
+            raise UsageError(f"{self.path}={value} is out of bounds; it takes {self.allowed}")
+        return int(value) if int in self.kinds else float(value)
+
+
+def keys(cls: type = Config, prefix: str = "") -> dict[str, Key]:
+    """Every leaf of the schema by its dotted path; genomes have none of their own."""
+    found: dict[str, Key] = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        path = prefix + name
+        if dataclasses.is_dataclass(hint):
+            found |= keys(typing.cast(type, hint), path + ".")
+        elif name != "technique":
+            found[path] = Key.of(path, hint)
+    return found
+
+
+def unknown_key(path: str) -> UsageError:
+    """The error for a key that the schema lacks, with the nearest keys beside it."""
+    known = keys()
+    parent, _, leaf = path.rpartition(".")
+    if parent and any(key.startswith(parent + ".") for key in known):
+        names = {key.removeprefix(parent + ".") for key in known if key.startswith(parent + ".")}
+        return UsageError(f"unknown key {path!r}{nearest(leaf, names)}")
+    elsewhere = [key for key in known if "." in key and key.rpartition(".")[2] == leaf]
+    if elsewhere:
+        return UsageError(f"unknown key {path!r}; did you mean {' or '.join(elsewhere)}?")
+    return UsageError(f"unknown key {path!r}{nearest(path, {key.split('.')[0] for key in known})}")
+
+
+def read(cfg: DictConfig) -> Config:
+    """The composed configuration, typed and checked; raises UsageError in one line."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    root = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
+    try:
+        data = OmegaConf.to_container(root, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UsageError(str(error).partition("\n")[0]) from error
+    assert isinstance(data, dict)
+    return from_mapping({str(name): value for name, value in data.items()})
+
+
+def from_mapping(data: Mapping[str, Any]) -> Config:
+    """``read`` for plain data, such as a stored ``run.json``."""
+    config: Config = _build(Config, data, "")
+    if config.study is not None and not re.fullmatch(r"[\w][\w.-]*", config.study):
+        raise UsageError(
+            f"study={config.study!r} is not a name; use letters, digits, '.', '_' and '-'"
+        )
+    if config.trial is not None and not re.fullmatch(r"[\w][\w.-]*/\d+", config.trial):
+        raise UsageError(f"trial={config.trial!r} is not STUDY/NUMBER, such as +trial=mine/17")
+    if config.diff not in (None, "baseline"):
+        raise UsageError(f"diff={config.diff!r} is not allowed; the only choice is diff=baseline")
+    if config.trial is None and (config.program or config.diff):
+        raise UsageError("program and diff show a trial; name it, such as +trial=mine/17")
+    return config
+
+
+def _build(cls: Any, data: object, prefix: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{prefix.rstrip('.')} must be a group of keys, not {data!r}")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = {item.name: item for item in dataclasses.fields(cls)}
+    for name in data:
+        if name not in names:
+            raise unknown_key(prefix + str(name))
+    values = {}
+    for name, item in names.items():
+        path = prefix + name
+        if name not in data:
+            if item.default is dataclasses.MISSING:
+                raise UsageError(f"key {path} is missing from the composed configuration")
+        elif name == "technique":
+            values[name] = from_config(data[name])
+        elif dataclasses.is_dataclass(hints[name]):
+            values[name] = _build(hints[name], data[name], path + ".")
+        else:
+            values[name] = Key.of(path, hints[name]).checked(data[name])
+    return cls(**values)
+
+
+def technique_yaml(strategy: Strategy) -> str:
+    """The text of ``conf/technique/<name>.yaml``: the genes at their defaults."""
+    source = strategy.module.__name__.replace(".", "/") + ".py"
+    command = f"python -m engine technique={strategy.name}"
+    for name, gene in strategy.genes.items():
+        other = next((v for v in gene.values() if v != gene.default), gene.default)
+        command += f" technique.{strategy.name}.{name}={_scalar(other)}"
+        break
+    lines = [f"# @package technique.{strategy.name}", f"{WRITTEN}{source}; edit that file."]
+    lines += [f"# {command}", ""]
+    for name, gene in strategy.genes.items():
+        doc = " ".join(gene.doc.split()).rstrip(".")
+        lines += [f"# {doc}; allowed: {gene.allowed}"]
+        lines += [f"{name}: {_scalar(gene.default)}"]
+    return "\n".join(lines if strategy.genes else [*lines, "{}"]) + "\n"
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def stale(folder: Path, strategies: Iterable[Strategy]) -> dict[Path, str | None]:
+    """Files under ``folder`` that differ from their strategy: path to text, None to delete."""
+    wanted = {folder / f"{s.name}.yaml": technique_yaml(s) for s in strategies}
+    found = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
+    changed: dict[Path, str | None] = {p: t for p, t in wanted.items() if found.get(p) != t}
+    gone = {p: None for p, t in found.items() if p not in wanted and WRITTEN in t}
+    return changed | gone
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the technique files, or with ``--check`` only name the stale ones."""
+    if set(arguments) - {"--check"}:
+        print("error: python -m engine.config takes --check or nothing", file=sys.stderr)
+        return 2
+    checking = "--check" in arguments
+    folder = CONF / "technique"
+    own = [s for s in registry().values() if s.module.__name__.startswith("strategies.")]
+    changes = stale(folder, own)
+    for path, text in changes.items():
+        print("stale:" if checking else "written:", path.relative_to(CONF.parent))
+        if checking:
+            continue
+        if text is None:
+            path.unlink()
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return int(bool(changes) and checking)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,342 @@
+"""What a study keeps and hands over: study.json, front.json, the best program, the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import __version__, console, results
+from engine.config import Config
+from engine.errors import TrialError
+from engine.evaluate import ROUNDS_ACCEPTANCE, ROUNDS_SEARCH, WARM_CALLS, Evaluator
+from engine.genome import describe
+from engine.results import Genome, Result, write_json
+from engine.search import Proposal, archive
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+TRIAL_BYTES = 200_000
+"""Disk of one trial on a miniature: program, result and pictures."""
+LOAD_S = 2.0
+"""Forecast for starting one worker."""
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line that runs, and resumes, a study with these overrides."""
+    shown = [a for a in arguments if not a.startswith("hydra.")]
+    return shlex.join(["python", "-m", "engine", "+sweep=ga", *shown])
+
+
+def write_proposal(folder: Path, trial: int, proposal: Proposal) -> None:
+    """Leave the proposal where the job will look for it, in whatever process it runs."""
+    write_json(folder / "proposal.json", {"trial": trial, **dataclasses.asdict(proposal)})
+
+
+def read_proposal(folder: Path) -> Proposal:
+    data = json.loads((folder / "proposal.json").read_text(encoding="utf-8"))
+    return Proposal(data["genome"], data["origin"], tuple(data["parents"]))
+
+
+def figures(result: Result) -> str:
+    """A result on one line."""
+    if not result.ok:
+        return f"failed at {result.stage}: {result.reason}"
+    words = f"{result.speedup:.2f}x ({result.speedup_low:.2f} to {result.speedup_high:.2f})"
+    words += "" if result.loss is None else f", loss {100 * result.loss:.1f} %"
+    if result.accuracy is not None and result.accuracy_base is not None:
+        words += f", checker {100 * result.accuracy:.0f} % ({100 * result.accuracy_base:.0f} %)"
+    return words
+
+
+def is_single(genome: Genome, baseline: Genome) -> bool:
+    """Whether a genome differs from the baseline in exactly one technique."""
+    names = set(genome) | set(baseline)
+    return sum(genome.get(name) != baseline.get(name) for name in names) == 1
+
+
+def report_trial(config: Config, folder: Path, result: Result) -> None:
+    """The line of a finished trial: figures, the best so far, the time left."""
+    from engine.search.ledger import results as told_results
+
+    told = told_results(folder)
+    total = config.search.population * config.search.generations
+    goal = dataclasses.asdict(config.goal)
+    inside = [r for r in told if archive.within_goal(r, goal)]
+    best = max(inside, key=lambda r: r.speedup or 0.0, default=None)
+    mean = sum(r.wall_s or 0.0 for r in told) / len(told)
+    left = mean * max(0, total - len(told))
+    console.say(f"[{len(told)}/{total}] trial {result.trial}: {figures(result)}")
+    console.say(f"    {describe(result.genome)}")
+    lead = f"{best.speedup:.2f}x (trial {best.trial})" if best else "none yet"
+    console.say(f"    best within the goal: {lead}; search done in about {_minutes(left)}")
+    if len(told) == 1 and result.samples:
+        console.say(f"    first pair of images: {_first_pair(folder, result)}")
+
+
+def _first_pair(folder: Path, result: Result) -> Path:
+    """Baseline and candidate for the same prompt and seed, side by side, enlarged."""
+    from PIL import Image
+
+    first = result.samples[0]
+    pair = [s for s in result.samples if (s.prompt, s.seed) == (first.prompt, first.seed)]
+    pair.sort(key=lambda s: s.arm)
+    pictures = [Image.open(folder / str(result.trial) / str(s.image)) for s in pair]
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (2 * width, height))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (index * width, 0))
+    path = folder / "first_pair.png"
+    factor = max(1, 512 // width)
+    sheet.resize((2 * width * factor, height * factor), Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class Book:
+    """A study's (or single run's) own figures, kept in ``study.json`` across interruptions."""
+
+    def __init__(
+        self, config: Config, evaluator: Evaluator, folder: Path, resume: str, cfg: DictConfig
+    ) -> None:
+        from omegaconf import OmegaConf
+
+        self.config = config
+        self.evaluator = evaluator
+        self.folder = folder
+        self.best: dict[str, Any] | None = None
+        self._path = folder / "study.json"
+        self._started = time.monotonic()
+        before: dict[str, Any] = {}
+        if self._path.exists():
+            before = json.loads(self._path.read_text(encoding="utf-8"))
+        self._before_wall = float(before.get("wall_s", 0.0))
+        self._before_busy = float(before.get("busy_s", 0.0))
+        shown = {n: cfg._get_node(n) for n in cfg if n != "hydra"}
+        self.data: dict[str, Any] = {
+            "study": config.study,
+            "command": resume,
+            "resume": resume,
+            "started": before.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
+            "version": __version__,
+            "model": dataclasses.asdict(config.model),
+            "machine": dataclasses.asdict(evaluator.machine)
+            | {"versions": dict(evaluator.machine.versions)},
+            "goal": dataclasses.asdict(config.goal),
+            "objective": config.objective,
+            "miniature": evaluator.location.is_mini,
+            "config": OmegaConf.to_yaml(OmegaConf.create(shown), resolve=True),
+            "control": before.get("control"),
+            "plain": before.get("plain"),
+            "baseline": before.get("baseline"),
+            "single": None,
+            "profile": before.get("profile"),
+        }
+
+    def control(self) -> None:
+        """The A/A control, once a study."""
+        if self.data["control"] is None and self.config.objective == "time":
+            self.data["control"] = self.evaluator.control()
+        control = self.data["control"]
+        if control is not None:
+            span = f"{control['low']:.3f} to {control['high']:.3f}"
+            console.say(f"A/A control: {span}, {control['word']}")
+        self.data["baseline"] = {
+            "name": self.config.baseline.name,
+            "label": describe(self.evaluator.baseline)
+            if self.evaluator.baseline
+            else f"the plain program, {self.config.model.steps} steps",
+            "genome": self.evaluator.baseline,
+            "program": "baseline/accelerated.py",
+        }
+
+    def forecast(self) -> None:
+        """Time and disk, from the baseline's own images, before the search begins."""
+        search = self.config.search
+        control = self.data["control"]
+        base = sorted(control["base"])[len(control["base"]) // 2] if control else None
+        count = search.population * search.generations
+        disk = count * TRIAL_BYTES / 2**20
+        words = f"forecast: {count} candidates"
+        if base is not None:
+            # A candidate is taken to need half of the baseline's time for an image.
+            each = LOAD_S + base * (1.5 * 2 * ROUNDS_SEARCH + 0.5 * (WARM_CALLS + 2))
+            final = 6 * (LOAD_S + base * 1.5 * 2 * ROUNDS_ACCEPTANCE) + 4 * base * 36
+            words += f" in about {_minutes(count * each)}, acceptance about {_minutes(final)}"
+            words += f" (the baseline takes {base:.2f} s an image)"
+        console.say(f"{words}; {disk:.0f} MB of disk, nothing to download")
+
+    def plain(self) -> None:
+        """The baseline against the plain program, and where an image's time goes; once a study."""
+        if self.data["plain"] is None:
+            self.data["plain"] = self.evaluator.against_plain()
+        if self.data["profile"] is None:
+            spent = self.evaluator.profile(self.evaluator.baseline)
+            self.data["profile"] = {f"{name}_ms": value for name, value in spent.items()}
+
+    def save(self, told: list[Result], *, alone: bool = True) -> dict[str, Any]:
+        """Write study.json with the time spent so far."""
+        wall = self._before_wall + time.monotonic() - self._started
+        busy = self._before_busy + self.evaluator.accounts.total
+        first = next((r for r in told if r.rung == 2 and r.seconds_base), None)
+        if first is not None and self.data["baseline"]:
+            scores = [s.score for s in first.samples if s.arm == "base" and s.score is not None]
+            self.data["baseline"] |= {
+                "seconds_per_image": first.seconds_base,
+                "score": sum(scores) / len(scores) if scores else None,
+                "accuracy": first.accuracy_base,
+            }
+        self.data |= {
+            "wall_s": wall,
+            "busy_s": busy,
+            "overhead_share": max(0.0, 1 - busy / wall),
+            "evaluations": len(told),
+            "failed": sum(not r.ok for r in told),
+        }
+        write_json(self._path if alone else self.folder / "run.json", self.data)
+        return self.data
+
+    def finish(self, told: list[Result]) -> None:
+        """front.json, best/, report.html, and the result on the console."""
+        from engine.report import front_table, summary_line, write_study_report
+
+        accepted = [r for r in told if r.ok and r.rung == 2]
+        goal = dataclasses.asdict(self.config.goal)
+        singles = [r for r in accepted if is_single(r.genome, self.evaluator.baseline)]
+        inside = [r for r in singles if archive.within_goal(r, goal)]
+        if inside:
+            top = max(inside, key=lambda r: r.speedup or 0.0)
+            self.data["single"] = {
+                "genome": top.genome,
+                "speedup": top.speedup,
+                "trial": top.trial,
+                "loss": top.loss,
+            }
+        front = archive.front(accepted, memory=self.config.goal.memory_gib is not None)
+        rows = [self.row(result) for result in front]
+        self.best = next((row for row in rows if row["meets_goal"]), None)
+        study = self.save(told)
+        control = study["control"] or {}
+        head = {
+            "study": study["study"],
+            "model": self.config.model.name,
+            "weights": self.config.model.weights,
+            "hw": self.evaluator.machine.profile(),
+            "baseline": self.config.baseline.name,
+            "evaluations": study["evaluations"],
+            "wall_s": study["wall_s"],
+            "overhead_share": study["overhead_share"],
+            "control_low": control.get("low"),
+            "control_high": control.get("high"),
+        }
+        data = {"study": head, "front": rows}
+        write_json(self.folder / "front.json", data)
+        if self.best is not None:
+            self._hand_over(self.best)
+        report = write_study_report(self.folder)
+        if rows:
+            console.show(front_table(data))
+        console.say(summary_line(study, data))
+        self._say_single()
+        console.say(
+            f"{study['evaluations']} candidates ({study['failed']} failed) in "
+            f"{_minutes(study['wall_s'])}; {100 * study['overhead_share']:.0f} % of it outside "
+            "loading, generating and scoring"
+        )
+        console.say(f"report:  {report}")
+        if self.best is not None:
+            console.say(f"program: {self.folder / 'best' / 'accelerated.py'}")
+
+    def _say_single(self) -> None:
+        single = self.data["single"]
+        if single and self.best:
+            gain = self.best["speedup"] / single["speedup"]
+            console.say(
+                f"best single technique: {single['speedup']:.2f}x ({describe(single['genome'])}, "
+                f"trial {single['trial']}); the best composition is {gain:.2f} times as fast"
+            )
+
+    def row(self, result: Result) -> dict[str, Any]:
+        """A row of front.json with the figures against the plain program and the goal's word."""
+        plain = self.data["plain"] or {"ratio": None, "ratio_low": None, "ratio_high": None}
+        if not self.evaluator.baseline:
+            plain = {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
+        against = _product(result, plain)
+        return results.row(
+            result,
+            **against,
+            accuracy=result.accuracy,
+            accuracy_base=result.accuracy_base,
+            meets_goal=archive.within_goal(result, dataclasses.asdict(self.config.goal)),
+            command=f"python -m engine +trial={self.config.study}/{result.trial}",
+        )
+
+    def _hand_over(self, best: Mapping[str, Any]) -> None:
+        """best/: the program as it was measured, a recipe, and how to use both."""
+        from omegaconf import OmegaConf
+
+        folder = self.folder / "best"
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(self.folder / str(best["program"]), folder / "accelerated.py")
+        measured = {
+            name: best[name]
+            for name in ("speedup", "speedup_low", "speedup_high", "loss", "loss_low", "loss_high")
+        }
+        model = self.config.model
+        recipe = {
+            "model": {"name": model.name, "id": model.id, "revision": model.revision},
+            "technique": best["genome"],
+            "baseline": self.config.baseline.technique,
+            "measured": measured | {"hw": self.evaluator.machine.profile()},
+            "versions": dict(self.evaluator.machine.versions),
+        }
+        OmegaConf.save(OmegaConf.create(recipe), folder / "recipe.yaml")
+        (folder / "README.md").write_text(self._best_readme(best), encoding="utf-8")
+
+    def _best_readme(self, best: Mapping[str, Any]) -> str:
+        baseline = self.data["baseline"]["label"]
+        mini = ""
+        if self.evaluator.location.is_mini:
+            mini = (
+                "\nIt was measured on a miniature: the figures do not carry over to other models. "
+                "Away from the repository give the miniature's folder with `--model`.\n"
+            )
+        loss = "not measured" if best["loss"] is None else f"{100 * best['loss']:.1f} %"
+        return (
+            f"# {self.config.model.name}, accelerated\n\n"
+            f"{describe(best['genome'])}\n\n"
+            f"{best['speedup']:.2f}x ({best['speedup_low']:.2f} to {best['speedup_high']:.2f}) "
+            f"against {baseline}; quality loss {loss}. Measured on "
+            f"{self.evaluator.machine.device_name}.\n{mini}\n"
+            '    python accelerated.py --prompt "..." --seed 0 --output image.png\n\n'
+            f"Measure it again: `{best['command']}`\n"
+        )
+
+
+def _product(result: Result, plain: Mapping[str, Any]) -> dict[str, float | None]:
+    """Speed-up against the plain program: the product of two independent ratios."""
+    from engine.measure.statistics import Interval, combine
+
+    names = ("speedup_plain", "speedup_plain_low", "speedup_plain_high")
+    if plain["ratio"] is None or result.speedup is None:
+        return dict.fromkeys(names)
+    own = Interval(
+        result.speedup_low or result.speedup, result.speedup, result.speedup_high or result.speedup
+    )
+    whole = combine(own, Interval(plain["ratio_low"], plain["ratio"], plain["ratio_high"]))
+    return dict(zip(names, (whole.median, whole.low, whole.high), strict=True))
+
+
+def failed(result: Result) -> TrialError:
+    """The error of a result that failed."""
+    return TrialError(str(result.stage), str(result.reason))

@@ -1,0 +1,171 @@
+"""What this machine can do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine.config import HwConfig
+
+LIBRARIES = (
+    "torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub",
+    "DeepCache", "tomesd", "bitsandbytes", "optuna", "hydra-core", "numpy", "pillow",
+)  # fmt: skip
+"""Libraries whose versions a measurement depends on."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as a measurement sees it. Memory is in GiB.
+
+    ``device`` is cpu or cuda; its memory is None on a CPU, where it is the machine's own.
+    ``cores`` counts those that this process may use; ``threads`` is torch's setting.
+    """
+
+    processor: str
+    cores: int
+    memory_gib: float
+    device: str
+    device_name: str
+    device_memory_gib: float | None
+    system: str
+    python: str
+    versions: Mapping[str, str]
+    fast_dtypes: tuple[str, ...]
+    threads: int
+
+    def profile(self) -> str:
+        """A short id of the machine's kind: equal ids may share measurements in a ledger."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.device_name.lower()).strip("-")
+        return f"{self.device}-{name}" + (f"-{self.cores}c" if self.device == "cpu" else "")
+
+
+def inspect(device: str = "auto") -> Machine:
+    """Look at the machine; ``auto`` takes CUDA when torch sees a device.
+
+    Imports torch and probes dtypes, which takes some seconds at first. Raises UsageError when
+    CUDA is asked for and not there.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UsageError(_no_cuda("device=cuda", torch.version.cuda))
+    used = "cuda" if there and device != "cpu" else "cpu"
+    properties = torch.cuda.get_device_properties(0) if used == "cuda" else None
+    processor = processor_name()
+    return Machine(
+        processor=processor,
+        cores=usable_cores(),
+        memory_gib=memory_gib(),
+        device=used,
+        device_name=properties.name if properties else processor,
+        device_memory_gib=round(properties.total_memory / 2**30, 1) if properties else None,
+        system=platform.platform(terse=True),
+        python=platform.python_version(),
+        versions=library_versions(),
+        fast_dtypes=tuple(fast_dtypes(used)),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _no_cuda(asked: str, built_for: str | None) -> str:
+    why = (
+        "torch sees no CUDA device"
+        if built_for
+        else "this torch is built for the CPU; install one with CUDA"
+    )
+    return f"{asked} but {why}; type hw=auto or hw=cpu"
+
+
+def require(hw: HwConfig, machine: Machine) -> None:
+    """Refuse a stated profile that the machine contradicts, with what was found.
+
+    ``hw.allow_mismatch=true`` silences everything but a missing CUDA device, without which
+    nothing of such a profile could run.
+    """
+    if hw.device == "cuda" and machine.device != "cuda":
+        raise UsageError(
+            f"hw={hw.name} needs a CUDA device; found {machine.device_name} (cpu); "
+            "type hw=auto or hw=cpu"
+        )
+    if hw.allow_mismatch:
+        return
+    memory = machine.device_memory_gib or machine.memory_gib
+    found = f"found {machine.device_name} with {memory:g} GiB"
+    override = "type hw=auto, or hw.allow_mismatch=true to run all the same"
+    if hw.match and hw.match.lower() not in machine.device_name.lower():
+        raise UsageError(f"hw={hw.name} is a {hw.match}; {found}; {override}")
+    if hw.memory_gib and memory < hw.memory_gib:
+        raise UsageError(f"hw={hw.name} states {hw.memory_gib:g} GiB; {found}; {override}")
+
+
+def processor_name() -> str:
+    """The processor's marketing name, or its architecture where the system hides the name."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", information.read_text("utf-8"), re.MULTILINE)
+        if match:
+            return " ".join(match[1].split())
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Processors that this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_gib() -> float:
+    """Main memory in GiB."""
+    import psutil
+
+    total: int = psutil.virtual_memory().total
+    return round(total / 2**30, 1)
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of ``LIBRARIES``, without importing them."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def fast_dtypes(device: str) -> list[str]:
+    """Dtypes in which a matrix product is at least as fast as half of float32's speed.
+
+    Many CPUs emulate bfloat16 and float16, about 100 times slower; a probe of a few
+    milliseconds tells.
+    """
+    import torch
+
+    found = []
+    reference = 0.0
+    for name in ("float32", "bfloat16", "float16"):
+        matrix = torch.ones(256, 256, device=device, dtype=getattr(torch, name))
+        best = float("inf")
+        for _ in range(4):
+            started = time.perf_counter()
+            matrix @ matrix
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - started)
+        reference = reference or best
+        if best <= 2 * reference:
+            found.append(name)
+    return found

@@ -1,0 +1,1 @@
+"""Measuring: statistics of paired timings and of quality, and the scores themselves."""

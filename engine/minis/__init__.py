@@ -1,0 +1,1 @@
+"""Miniature diffusion models: captioned scenes of coloured shapes, their checker and training."""

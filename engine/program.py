@@ -1,0 +1,204 @@
+"""Genome and model to the text of a standalone program.
+
+The strategies' functions are copied from their files as they stand, with the helpers and imports
+that they use, every copied name prefixed with the strategy's. What the worker measures is this
+text and nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from engine import __version__
+from engine.errors import TrialError
+from engine.genome import canonical, context_fields
+from engine.results import Genome
+from engine.strategy import FUNCTIONS, Strategy, Value, find
+
+TEMPLATE = Path(__file__).with_name("program.jinja")
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+"""Libraries of every program; a strategy adds its own through ``needs.libraries``."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a program runs: the model's published defaults and where it will run."""
+
+    name: str
+    id: str
+    revision: str | None
+    pipeline: str
+    denoiser: str
+    steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    miniature: bool
+    device: str
+    dtype: str = "float32"
+    batch: int = 1
+
+
+def context(subject: Subject, genome: Genome) -> dict[str, Value]:
+    """The fields of ``CTX``: the subject's, overlaid by the genes that decide one."""
+    fields: dict[str, Value] = {
+        "steps": subject.steps,
+        "guidance_scale": subject.guidance_scale,
+        "height": subject.height,
+        "width": subject.width,
+        "batch": subject.batch,
+        "device": subject.device,
+        "dtype": subject.dtype,
+    }
+    return fields | context_fields(genome)
+
+
+def generate(subject: Subject, genome: Mapping[str, Mapping[str, object]], title: str) -> str:
+    """The program's text; raises TrialError at stage "generate" when a file cannot be copied.
+
+    ``title`` says in words what the program runs; it opens the docstring.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    checked = canonical(genome)
+    parts = [_part(find(name), genes) for name, genes in checked.items()]
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["literal"] = repr
+    imports = sorted({line for part in parts for line in part.imports})
+    text = environment.get_template(TEMPLATE.name).render(
+        version=__version__,
+        title=title,
+        subject=subject,
+        context=context(subject, checked),
+        versions=_versions(checked),
+        imports=[line for line in imports if line not in _TEMPLATE_IMPORTS],
+        parts=parts,
+    )
+    try:
+        compile(text, "accelerated.py", "exec")
+    except SyntaxError as error:
+        raise TrialError("generate", f"the program does not compile: {error}") from error
+    return text
+
+
+_TEMPLATE_IMPORTS = ("from typing import Any", "from __future__ import annotations")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One strategy's share of a program."""
+
+    name: str
+    sources: tuple[str, ...]
+    imports: tuple[str, ...]
+    functions: frozenset[str]
+    genes: str
+    """The genes as keyword arguments in Python."""
+
+
+def _versions(genome: Genome) -> dict[str, str]:
+    names = [*LIBRARIES]
+    for name in genome:
+        names += [spec.partition("=")[0].rstrip("><~!") for spec in find(name).needs.libraries]
+    return {name: version(name).partition("+")[0] for name in dict.fromkeys(names)}
+
+
+def _part(strategy: Strategy, genes: Mapping[str, Value]) -> _Part:
+    path = strategy.module.__file__
+    if path is None:
+        raise TrialError("generate", f"technique {strategy.name} has no source file")
+    source = Path(path).read_text(encoding="utf-8")
+    module = ast.parse(source)
+    defined = dict(_definitions(module))
+    roots = [name for name in FUNCTIONS if name in defined]
+    kept = _closure(roots, defined)
+    imported = dict(_imports(module))
+    used = {n.id for name in kept for n in ast.walk(defined[name]) if isinstance(n, ast.Name)}
+    lines = source.encode().splitlines(keepends=True)
+    renames = {name: f"{strategy.name}_{name.lstrip('_')}" for name in kept}
+    return _Part(
+        name=strategy.name,
+        sources=tuple(_copied(lines, defined[n], renames) for n in defined if n in kept),
+        imports=tuple(dict.fromkeys(imported[name] for name in sorted(used & set(imported)))),
+        functions=frozenset(roots),
+        genes=", ".join(f"{name}={value!r}" for name, value in genes.items()),
+    )
+
+
+_Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+
+
+def _definitions(module: ast.Module) -> Iterator[tuple[str, _Definition]]:
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, node
+
+
+def _imports(module: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in module.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                yield bound, f"import {ast.unparse(alias)}"
+        elif isinstance(node, ast.ImportFrom) and node.module and not _ours(node.module):
+            for alias in node.names:
+                yield alias.asname or alias.name, f"from {node.module} import {ast.unparse(alias)}"
+
+
+def _ours(module: str) -> bool:
+    return module.partition(".")[0] in ("engine", "strategies", "__future__")
+
+
+def _closure(roots: list[str], defined: Mapping[str, _Definition]) -> set[str]:
+    """The names that the roots reach inside their own module."""
+    kept: set[str] = set()
+    queue = list(roots)
+    while queue:
+        name = queue.pop()
+        if name in kept:
+            continue
+        kept.add(name)
+        for node in ast.walk(defined[name]):
+            if isinstance(node, ast.Name) and node.id in defined:
+                queue.append(node.id)
+            if isinstance(node, ast.arg) and node.arg in defined:
+                raise TrialError(
+                    "generate",
+                    f"{name}() has a parameter {node.arg!r} that is also a name of its module; "
+                    "rename one, the copied program could not tell them apart",
+                )
+    return kept
+
+
+def _copied(lines: list[bytes], node: _Definition, renames: Mapping[str, str]) -> str:
+    """The node's source as it stands, comments included, with the names prefixed."""
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    edits: list[tuple[int, int, str]] = [
+        (n.lineno, n.col_offset, n.id)
+        for n in ast.walk(node)
+        if isinstance(n, ast.Name) and n.id in renames
+    ]
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        keyword = b"def " if isinstance(node, ast.FunctionDef) else b"class "
+        column = lines[node.lineno - 1].index(keyword) + len(keyword)
+        edits.append((node.lineno, column, node.name))
+    text = {number: lines[number - 1] for number in range(first, (node.end_lineno or first) + 1)}
+    for number, column, name in sorted(edits, reverse=True):
+        line = text[number]
+        end = column + len(name.encode())
+        text[number] = line[:column] + renames[name].encode() + line[end:]
+    return b"".join(text.values()).decode().rstrip() + "\n"

@@ -1,0 +1,276 @@
+"""A study: ask, claim, launch, tell, until the budget or the goal ends it; then acceptance.
+
+Everything that is needed to go on lies in the study's folder, so the same command resumes after a
+kill at any moment: told trials are the ``result.json`` files, claims without one run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import console, handover, results, session
+from engine.config import Config, read
+from engine.errors import GoalMissed
+from engine.evaluate import Evaluator
+from engine.genome import canonical, key, overrides
+from engine.program import context
+from engine.results import Genome, Result
+from engine.search import Proposal, Searcher, archive, searcher
+from engine.search.ledger import Ledger
+from engine.search.ledger import results as told_results
+from engine.search.space import Space, space
+from engine.strategy import registry
+
+if TYPE_CHECKING:
+    from hydra.core.utils import JobReturn
+    from omegaconf import DictConfig
+
+Launch = Callable[[list[list[str]], int], "Sequence[JobReturn]"]
+"""Runs jobs (their overrides, number of the first) through the configured launcher."""
+
+ACCEPTED = 8
+"""Points of the front that are measured again on the held-out prompts."""
+GENETIC = ("seeds", "crossover", "mutation", "immigrants")
+"""Keys of ``search`` that are options of the genetic searcher."""
+
+
+def run(cfg: DictConfig, arguments: list[str], launch: Launch) -> None:
+    """Run or resume the study that the configuration names. Raises GoalMissed when no point
+    keeps the goal, and RuntimeError when the measuring itself failed."""
+    config = read(cfg)
+    assert config.study is not None
+    folder = Path(config.paths.outputs) / "sweeps" / config.study
+    resume = handover.command(arguments)
+    try:
+        with session.evaluator(config, folder) as evaluator:
+            _Study(config, evaluator, folder, launch, arguments, resume).run(cfg)
+    except KeyboardInterrupt:
+        console.say(f"\ninterrupted; nothing is lost, this goes on where it stopped:\n  {resume}")
+        raise
+    finally:
+        session.close()
+
+
+@dataclass
+class _Study:
+    config: Config
+    evaluator: Evaluator
+    folder: Path
+    launch: Launch
+    arguments: list[str]
+    resume: str
+
+    def run(self, cfg: DictConfig) -> None:
+        started = time.monotonic()
+        book = handover.Book(self.config, self.evaluator, self.folder, self.resume, cfg)
+        console.say(f"study {self.config.study} in {self.folder}")
+        with console.working("loading the libraries and the baseline"):
+            here = self._space()
+        fingerprint = self._fingerprint(here)
+        url = f"sqlite:///{self.folder / 'ledger.db'}"
+        profile = self.evaluator.machine.profile()
+        with Ledger.open(url, str(self.config.study), fingerprint, profile) as ledger:
+            ledger.rebuild(self.folder)
+            with console.working("A/A control: the baseline against itself"):
+                book.control()
+            book.forecast()
+            deadline = _deadline(started, self.config.search.minutes)
+            self._search(ledger, self._searcher(here), book, deadline)
+            self._accept(ledger, book)
+        book.finish(self._results())
+        if book.best is None:
+            raise GoalMissed(
+                "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
+            )
+
+    def _space(self) -> Space:
+        known = registry()
+        reasons = self.evaluator.applicable()
+        excluded = {name: reason for name, reason in reasons.items() if reason is not None}
+        fixed: dict[str, dict[str, Any]] = {}
+        if self.config.goal.keep_steps:
+            steps = context(self.evaluator.subject, self.evaluator.baseline)["steps"]
+            fixed = {
+                name: {gene.name: steps}
+                for name, strategy in known.items()
+                for gene in strategy.genes.values()
+                if gene.sets == "steps" and name not in excluded
+            }
+        return space(known, exclude=excluded, fixed=fixed)
+
+    def _fingerprint(self, here: Space) -> dict[str, Any]:
+        config = self.config
+        return {
+            "space": here.describe(),
+            "model": dataclasses.asdict(config.model),
+            "baseline": config.baseline.technique,
+            "goal": dataclasses.asdict(config.goal),
+            "objective": config.objective,
+            "search": {"name": config.search.name, "seed": config.search.seed},
+        }
+
+    def _searcher(self, here: Space) -> Searcher:
+        config = self.config.search
+        options = {n: getattr(config, n) for n in GENETIC} if config.name == "genetic" else {}
+        return searcher(
+            config.name,
+            here,
+            config.seed,
+            options,
+            max_loss=self.config.goal.max_loss,
+            memory=self._names_memory,
+        )
+
+    @property
+    def _names_memory(self) -> bool:
+        return self.config.goal.memory_gib is not None
+
+    def _results(self) -> list[Result]:
+        return told_results(self.folder)
+
+    # --- search
+
+    def _search(
+        self, ledger: Ledger, ask: Searcher, book: handover.Book, deadline: float | None
+    ) -> None:
+        population = self.config.search.population
+        total = population * self.config.search.generations
+        left_over = [(t, p) for t, p in ledger.open_claims() if t < total]
+        self._generation(ledger, left_over, deadline)
+        while True:
+            told = self._results()
+            book.save(told)
+            first = max((r.trial for r in told), default=-1) + 1
+            count = min(population - first % population, total - first)
+            if count <= 0 or _passed(deadline) or self._goal_reached(told):
+                return
+            # A resumed study asks with what an uninterrupted one had been told.
+            known = [self._as_searched(r) for r in told]
+            proposals = ask.ask(count, known, ledger.taken(), first)
+            if not proposals:
+                console.say("the space is exhausted: every composition has been measured")
+                return
+            claimed = []
+            for trial, proposal in enumerate(proposals, first):
+                ledger.claim(trial, key(proposal.genome), proposal)
+                claimed.append((trial, proposal))
+            self._generation(ledger, claimed, deadline)
+
+    def _as_searched(self, result: Result) -> Result:
+        path = self.folder / str(result.trial) / "search.json"
+        return results.load(path) if path.exists() else result
+
+    def _generation(
+        self, ledger: Ledger, claimed: list[tuple[int, Proposal]], deadline: float | None
+    ) -> None:
+        """Launch trials in runs of consecutive numbers; one by one under a time limit, since a
+        launcher cannot be stopped in the middle."""
+        size = 1 if deadline is not None else len(claimed)
+        for batch in _consecutive(claimed, size):
+            if _passed(deadline):
+                return
+            for trial, proposal in batch:
+                handover.write_proposal(self.folder / str(trial), trial, proposal)
+            jobs = [self._job(trial, proposal.genome) for trial, proposal in batch]
+            returned = self.launch(jobs, batch[0][0])
+            for (trial, _), job in zip(batch, returned, strict=True):
+                path = self.folder / str(trial) / "result.json"
+                if not path.exists():
+                    # Reading the value of a failed job raises what the job raised.
+                    raise RuntimeError(f"trial {trial} left no result: {job.return_value}")
+                ledger.told(results.load(path))
+
+    def _job(self, trial: int, genome: Genome) -> list[str]:
+        return [*self.arguments, *overrides(genome), f"trial={self.config.study}/{trial}"]
+
+    def _goal_reached(self, told: list[Result]) -> bool:
+        """Whether a limit that the goal asks for is kept with confidence."""
+        goal = self.config.goal
+        if goal.speedup is None and goal.seconds is None and goal.memory_gib is None:
+            return False
+        for result in told:
+            sure = (result.loss_high or 0.0) <= goal.max_loss
+            fast = goal.speedup is None or (result.speedup_low or 0.0) >= goal.speedup
+            if archive.within_goal(result, dataclasses.asdict(goal)) and sure and fast:
+                console.say(f"the goal is met with confidence by trial {result.trial}")
+                return True
+        return False
+
+    # --- acceptance
+
+    def _accept(self, ledger: Ledger, book: handover.Book) -> None:
+        """Measure the front's points, and the best single technique, on the held-out prompts."""
+        for candidate in self._finalists():
+            name = f"acceptance of trial {candidate.trial} on the held-out prompts"
+            with console.working(name):
+                accepted = self.evaluator.accept(candidate)
+            ledger.rebuild(self.folder)
+            console.say(f"  {name}: {handover.figures(accepted)}")
+        with console.working("the baseline against the plain program"):
+            book.plain()
+
+    def _finalists(self) -> list[Result]:
+        goal = self.config.goal
+        told = [r for r in self._results() if r.ok]
+        searched = [self._as_searched(r) for r in told]
+        near = [
+            r
+            for r in searched
+            if (r.speedup or 0.0) > 1 and (r.loss or 0.0) <= archive.SLACK * goal.max_loss
+        ]
+        chosen = archive.front(near, memory=self._names_memory)[:ACCEPTED]
+        inside = sorted(
+            (r for r in near if archive.within_goal(r, dataclasses.asdict(goal))),
+            key=lambda r: -(r.speedup or 0.0),
+        )
+        single = [r for r in inside if handover.is_single(r.genome, self.evaluator.baseline)][:1]
+        for extra in [*single, *inside]:
+            if extra not in chosen and (extra in single or len(chosen) < ACCEPTED):
+                chosen.append(extra)
+        done = {r.trial for r in told if r.rung == 2}
+        return [r for r in chosen if r.trial not in done]
+
+
+def _deadline(started: float, minutes: float | None) -> float | None:
+    return None if minutes is None else started + 60 * minutes
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
+
+
+def _consecutive(
+    claimed: list[tuple[int, Proposal]], size: int
+) -> list[list[tuple[int, Proposal]]]:
+    """Runs of consecutive trial numbers, at most ``size`` long."""
+    runs: list[list[tuple[int, Proposal]]] = []
+    for item in sorted(claimed, key=lambda c: c[0]):
+        if runs and item[0] == runs[-1][-1][0] + 1 and len(runs[-1]) < size:
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs
+
+
+def job(config: Config) -> dict[str, float]:
+    """One launched trial, in whatever process the launcher gave it; idempotent."""
+    study, _, number = str(config.trial).partition("/")
+    folder = Path(config.paths.outputs) / "sweeps" / study
+    trial = int(number)
+    path = folder / number / "result.json"
+    if path.exists():
+        result = results.load(path)
+    else:
+        proposal = handover.read_proposal(folder / number)
+        evaluator = session.evaluator(config, folder)
+        with console.working(f"trial {trial}"):
+            result = evaluator.evaluate(
+                trial, canonical(config.technique), proposal.origin, proposal.parents
+            )
+        handover.report_trial(config, folder, result)
+    return {"speedup": result.speedup or 0.0, "loss": result.loss or 0.0}

@@ -1,0 +1,312 @@
+"""The coordinator's side: start workers, talk to them under deadlines, leave none behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import TrialError
+from engine.worker import protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT_ENVIRONMENT = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "SYSTEMROOT",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "PYTHONPATH",
+]
+"""Variables that a worker sees; keys and tokens are not among them."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a worker must know to load a program."""
+
+    program: str
+    strategies: tuple[str, ...]
+    models: dict[str, str]
+    denoiser: str
+    device: str
+    threads: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image (H x W x 3, uint8) and the coordinator's seconds from request to last byte."""
+
+    image: NDArray[np.uint8]
+    seconds: float
+
+
+class Worker:
+    """One running program. Every call raises TrialError when the worker fails or is too late."""
+
+    def __init__(self, pid: int, connection: Connection[Any, Any], log: Path, owner: Pool) -> None:
+        self.pid = pid
+        self.timeout_s = 600.0
+        self.load_s = 0.0
+        self._connection = connection
+        self._log = log
+        self._owner = owner
+        self._late = False
+        self._paused = False
+
+    def load(self, load: Load) -> None:
+        """Execute the program; a failure is one of stage "load" or what the worker names."""
+        self.timeout_s = load.timeout_s
+        started = time.perf_counter()
+        self._ask(
+            "load",
+            stage="load",
+            program=load.program,
+            strategies=load.strategies,
+            models=load.models,
+            denoiser=load.denoiser,
+            device=load.device,
+            threads=load.threads,
+        )
+        self.load_s = time.perf_counter() - started
+
+    def generate(self, prompt: str, seed: int) -> Answer:
+        """One image; the clock runs here, so nothing in the worker can bend it."""
+        import numpy as np
+
+        nonce = secrets.token_hex(8)
+        started = time.perf_counter()
+        header, payload = self._ask("generate", nonce=nonce, prompt=prompt, seed=seed)
+        seconds = time.perf_counter() - started
+        shape = tuple(header.get("shape", ()))
+        if header.get("nonce") != nonce or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+            raise TrialError("run", f"answered with images of shape {shape} instead of one image")
+        if len(payload) != int(np.prod(shape)):
+            raise TrialError("run", f"answered {len(payload)} bytes for an image of {shape}")
+        return Answer(np.frombuffer(payload, np.uint8).reshape(shape)[0].copy(), seconds)
+
+    def cost(self, prompt: str, seed: int) -> dict[str, Any]:
+        return self._ask("cost", prompt=prompt, seed=seed)[0]
+
+    def profile(self, prompt: str, seed: int) -> dict[str, float]:
+        found: dict[str, float] = self._ask("profile", prompt=prompt, seed=seed)[0]["milliseconds"]
+        return found
+
+    def check_active(self) -> None:
+        self._ask("active")
+
+    def applicable(self, denoiser: str, device: str) -> dict[str, str | None]:
+        """Strategy to the reason why it cannot apply to the loaded pipeline, None where it can."""
+        header, _ = self._ask("applicable", denoiser=denoiser, device=device)
+        reasons: dict[str, str | None] = header["reasons"]
+        return reasons
+
+    def memory_gib(self, device: str) -> float:
+        return float(self._ask("memory", device=device)[0]["gib"])
+
+    def _ask(self, op: str, stage: str = "run", **fields: Any) -> tuple[dict[str, Any], memoryview]:
+        self.resume()
+        # The deadline kills the process group: whatever hangs, reading then ends with EOF.
+        alarm = threading.Timer(self.timeout_s, self._expire)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            protocol.send(self._connection, {"op": op, **fields})
+            header, payload = protocol.receive(self._connection)
+        except (EOFError, OSError, protocol.ProtocolError) as error:
+            raise self._obituary(stage, error) from error
+        finally:
+            alarm.cancel()
+        if not header.get("ok"):
+            raise TrialError(
+                str(header.get("stage") if header.get("stage") != "run" else stage),
+                str(header.get("reason", "no reason given")),
+            )
+        return header, payload
+
+    def _expire(self) -> None:
+        self._late = True
+        _kill_group(self.pid)
+
+    def _obituary(self, stage: str, error: Exception) -> TrialError:
+        if self._late:
+            return TrialError("timeout", f"no answer within {self.timeout_s:g} s at {stage}")
+        if isinstance(error, protocol.ProtocolError):
+            return TrialError(stage, f"the worker broke the protocol: {error}")
+        status = self.close()
+        how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+        return TrialError(stage, f"the worker ended with {how}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self._log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
+            if lines:
+                return f": {lines[-1][:300]}"
+        return ""
+
+    def pause(self) -> None:
+        """Stop the process, so that it costs the other arm nothing."""
+        if not self._paused and hasattr(signal, "SIGSTOP"):
+            self._paused = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT)
+
+    def close(self) -> int | None:
+        """Kill the worker and its children; the exit status if it is known. Idempotent."""
+        return self._owner.end(self)
+
+    def disconnect(self) -> None:
+        self._connection.close()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
+
+
+class Pool:
+    """Starts workers: from a fork server on Linux CPUs, as fresh interpreters elsewhere."""
+
+    def __init__(self, device: str, logs: Path) -> None:
+        self._forks = sys.platform == "linux" and device == "cpu"
+        self._logs = logs
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._lines: Any = None
+        self._fresh: dict[int, subprocess.Popen[bytes]] = {}
+        self._live: dict[int, Worker] = {}
+        self._count = 0
+
+    def start(self) -> None:
+        """Import the heavy libraries now instead of at the first worker."""
+        if self._forks and self._server is None:
+            ours, theirs = socket.socketpair()
+            self._logs.mkdir(parents=True, exist_ok=True)
+            log = (self._logs / "forkserver.log").open("wb")
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "engine.worker.forkserver", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            theirs.close()
+            log.close()
+            self._control = ours
+            self._lines = ours.makefile("rb")
+            if self._lines.readline() != b"ready\n":
+                raise TrialError("load", f"the fork server failed; see {log.name}")
+
+    def spawn(self) -> Worker:
+        """A new worker that has loaded nothing yet."""
+        self.start()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._count += 1
+        path = self._logs / f"worker-{os.getpid()}-{self._count}.log"
+        ours, theirs = Pipe()
+        with path.open("wb") as log:
+            pid = self._fork(theirs, log.fileno()) if self._forks else self._popen(theirs, log)
+        theirs.close()
+        worker = Worker(pid, ours, path, self)
+        self._live[pid] = worker
+        return worker
+
+    def _fork(self, pipe: Connection[Any, Any], log: int) -> int:
+        assert self._control is not None
+        socket.send_fds(self._control, [b'{"op": "fork"}'], [pipe.fileno(), log])
+        return int(self._reply()["pid"])
+
+    def _reply(self) -> dict[str, Any]:
+        line = self._lines.readline()
+        if not line:
+            raise TrialError("load", "the fork server has ended")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _popen(self, pipe: Connection[Any, Any], log: Any) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "engine.worker.serve", str(pipe.fileno())],
+            pass_fds=(pipe.fileno(),),
+            env=_environment(),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        self._fresh[process.pid] = process
+        return process.pid
+
+    def end(self, worker: Worker) -> int | None:
+        if self._live.pop(worker.pid, None) is None:
+            return None
+        worker.disconnect()
+        # A worker that is already gone keeps its status; one that is not gets SIGKILL.
+        _kill_group(worker.pid)
+        process = self._fresh.pop(worker.pid, None)
+        if process is not None:
+            return process.wait()
+        assert self._control is not None
+        self._control.sendall(json.dumps({"op": "reap", "pid": worker.pid}).encode())
+        status = self._reply()["status"]
+        return None if status is None else int(status)
+
+    def close(self) -> None:
+        """Kill every worker and the fork server."""
+        for worker in list(self._live.values()):
+            with contextlib.suppress(TrialError, OSError):
+                self.end(worker)
+        if self._server is not None:
+            _kill_group(self._server.pid)
+            self._server.wait()
+            self._server = None
+            if self._control is not None:
+                self._control.close()
+
+
+def _environment() -> dict[str, str]:
+    """What workers may know: no keys, no tokens, no network for the hub."""
+    kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+    }

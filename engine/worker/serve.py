@@ -1,0 +1,205 @@
+"""The worker's side: load a program, answer requests for images, until the pipe closes.
+
+Runs in a child of the fork server, or as a fresh interpreter:
+``python -m engine.worker.serve FD``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any
+
+from engine.worker import protocol
+
+OUTPUT_LIMIT = 256 * 2**20
+"""Largest file that a worker may write, its log included."""
+MAX_IMAGES = 64
+
+
+class Session:
+    """One loaded program and the evidence that is gathered around it."""
+
+    def __init__(self) -> None:
+        self.module: ModuleType | None = None
+        self.pipe: Any = None
+        self.counters: Any = None
+        self.strategies: list[str] = []
+
+    def load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Execute the program's text, load and accelerate its pipeline."""
+        import torch
+
+        from engine.worker import preamble, probe
+
+        torch.set_num_threads(int(request["threads"]))
+        preamble.map_models(request["models"])
+        self.module = ModuleType("accelerated")
+        sys.modules["accelerated"] = self.module
+        exec(compile(request["program"], "accelerated.py", "exec"), self.module.__dict__)
+        started = time.perf_counter()
+        pipe = self.module.load_pipeline(request["device"])
+        self.strategies = list(request["strategies"])
+        refusal = probe.refusal(self.strategies, pipe, request["denoiser"], request["device"])
+        if refusal is not None:
+            return {"ok": False, "stage": "load", "reason": refusal}
+        self.counters = probe.count_forwards(getattr(pipe, request["denoiser"]))
+        self.pipe = self.module.accelerate(pipe)
+        return {"ok": True, "load_s": time.perf_counter() - started}
+
+    def generate(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        import numpy as np
+
+        assert self.module is not None
+        images = self.module.generate(self.pipe, request["prompt"], seed=int(request["seed"]))
+        if len(images) > MAX_IMAGES:
+            raise ValueError(f"{len(images)} images for one prompt")
+        pixels = np.stack([np.asarray(image.convert("RGB"), np.uint8) for image in images])
+        return {"ok": True, "nonce": request["nonce"], "shape": pixels.shape}, pixels.tobytes()
+
+    def cost(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Denoiser forwards and FLOPs of one image, eager and untimed."""
+        from engine.worker import cost
+
+        assert self.module is not None
+        generate = self.module.generate
+        self.counters.reset()
+        with cost.counting() as flops:
+            generate(self.pipe, request["prompt"], seed=int(request["seed"]))
+        return {
+            "ok": True,
+            "flops": flops.total(),
+            "unknown": sorted(flops.unknown),
+            "forwards": self.counters.forwards,
+            "batches": self.counters.batches,
+            "sample": self.counters.sample,
+            "dtypes": sorted(self.counters.dtypes),
+        }
+
+    def active(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Whether every strategy really took effect in the images generated so far."""
+        from engine.strategy import find
+
+        for name in self.strategies:
+            check = find(name).function("active")
+            reason = check(self.pipe) if check else None
+            if reason is not None:
+                return {"ok": False, "stage": "active", "reason": f"{name}: {reason}"}
+        return {"ok": True}
+
+    def profile(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Milliseconds that each component takes in one image."""
+        from engine.worker import probe
+
+        assert self.module is not None
+        generate = self.module.generate
+        with probe.stopwatches(self.pipe) as spent:
+            generate(self.pipe, request["prompt"], seed=int(request["seed"]))
+        return {"ok": True, "milliseconds": spent}
+
+    def applicable(self, request: dict[str, Any]) -> dict[str, Any]:
+        """For every registered strategy why it cannot apply to the loaded pipeline, or null."""
+        from engine.strategy import registry
+        from engine.worker import probe
+
+        known = registry()
+        denoiser, device = request["denoiser"], request["device"]
+        return {
+            "ok": True,
+            "reasons": {n: probe.unmet(known[n].needs, self.pipe, denoiser, device) for n in known},
+        }
+
+    def memory(self, request: dict[str, Any]) -> dict[str, Any]:
+        from engine.worker import probe
+
+        return {"ok": True, "gib": probe.peak_memory_gib(request["device"])}
+
+
+def serve(connection: Connection[Any, Any]) -> None:
+    """Answer until the coordinator closes the pipe."""
+    session = Session()
+    # A program may end its own process while the pipe is open; the coordinator sees EOF.
+    while True:
+        try:
+            request, _ = protocol.receive(connection)
+        except (EOFError, OSError):
+            return
+        header, payload = _answer(session, request)
+        try:
+            protocol.send(connection, header, payload)
+        except OSError:
+            return
+
+
+def _answer(session: Session, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    operations: dict[str, Callable[[dict[str, Any]], Any]] = {
+        name: getattr(session, name)
+        for name in ("load", "generate", "cost", "active", "applicable", "profile", "memory")
+    }
+    try:
+        answer = operations[request["op"]](request)
+    except BaseException as error:
+        # Whatever a candidate raises, SystemExit included, costs only the candidate.
+        last = traceback.extract_tb(error.__traceback__)[-1:]
+        where = f" ({os.path.basename(last[0].filename)}:{last[0].lineno})" if last else ""
+        text = f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+        return {"ok": False, "stage": "run", "reason": text[:2000] + where}, b""
+    return answer if isinstance(answer, tuple) else (answer, b"")
+
+
+def isolate(log: int) -> None:
+    """Own session, no terminal, output to a file with a cap, and death with the parent."""
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+    if sys.platform != "win32":
+        import resource
+
+        if os.getsid(0) != os.getpid():
+            os.setsid()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_LIMIT, OUTPUT_LIMIT))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    die_with_parent()
+
+
+def die_with_parent() -> None:
+    """End this process when its parent does, even while it is stopped or computing."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> None:
+    from multiprocessing.connection import Connection
+
+    connection: Connection[Any, Any] = Connection(int(arguments[0]))
+    isolate(os.dup(2))
+    serve(connection)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

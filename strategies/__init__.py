@@ -1,0 +1,1 @@
+"""One acceleration technique a file; ``engine.strategy`` says what a file declares."""

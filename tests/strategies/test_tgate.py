@@ -1,0 +1,140 @@
+"""T-GATE computes cross-attention up to the gate and not behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+
+def computed(made: Any) -> list[int]:
+    """Denoiser calls (from 0) in which some cross-attention processor really ran."""
+    ran: list[int] = []
+
+    class Counting:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __call__(
+            self,
+            attn: Any,
+            hidden_states: Any,
+            encoder_hidden_states: Any = None,
+            attention_mask: Any = None,
+        ) -> Any:
+            if attn.is_cross_attention:
+                ran.append(len(made.batches) - 1)
+            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask)
+
+    for module in made.pipe.unet.modules():
+        if hasattr(module, "is_cross_attention"):
+            module.set_processor(Counting(module.processor))
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("gate", "steps", "guided"), [(0.4, 10, 4), (0.2, 6, 1), (0.9, 6, 5), (0.35, 20, 7)]
+)
+def test_cross_attention_and_guidance_end_at_the_gate(
+    ready: Callable[..., Any], gate: float, steps: int, guided: int
+) -> None:
+    made = ready({"tgate": {"gate": gate}}, steps=steps)
+    ran = computed(made)
+    made.latents()
+    assert made.batches == [2] * guided + [1] * (steps - guided)
+    assert sorted(set(ran)) == list(range(guided))
+
+
+def test_pndm_has_one_callback_for_each_of_its_additional_calls(
+    ready: Callable[..., Any],
+) -> None:
+    made = ready({"tgate": {"gate": 0.5}, "sampler": {"name": "pndm", "steps": 9}})
+    made.latents()
+    assert made.batches == [2] * 5 + [1] * 5
+
+
+def test_a_reused_output_is_the_mean_of_both_halves(ready: Callable[..., Any]) -> None:
+    made = ready({"tgate": {"gate": 0.5}}, steps=2)
+    seen: dict[str, Any] = {}
+    state = made.pipe._tgate_state
+    attention = made.pipe.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
+    inner = attention.forward
+
+    def watch(*args: Any, **kwargs: Any) -> Any:
+        out = inner(*args, **kwargs)
+        seen["after" if state.closed else "before"] = out
+        return out
+
+    attention.forward = watch
+    made.latents()
+    assert seen["before"].shape[0] == 2
+    torch.testing.assert_close(seen["after"], seen["before"].mean(0, keepdim=True))
+
+
+def test_several_prompts_keep_their_own_cross_attention(ready: Callable[..., Any]) -> None:
+    prompts = ["a red circle on a white background", "a blue ring on a black background"]
+    made = ready({"tgate": {}})
+    alone = [made.latents(p, generator=torch.Generator().manual_seed(9)) for p in prompts]
+    both = made.latents(prompts, generator=[torch.Generator().manual_seed(9) for _ in prompts])
+    torch.testing.assert_close(both, torch.cat(alone), atol=1e-4, rtol=1e-4)
+    assert made.batches == [4] * 2 + [2] * 4
+
+
+def test_without_guidance_nothing_is_halved(ready: Callable[..., Any]) -> None:
+    made = ready({"tgate": {}})
+    made.latents(["a red circle on a white background"] * 2, guidance_scale=1.0)
+    assert made.batches == [2] * 6
+    assert made.reasons() == {"tgate": None}
+
+
+def test_guidance_that_stopped_before_the_gate_is_not_halved_again(
+    ready: Callable[..., Any],
+) -> None:
+    made = ready({"tgate": {"gate": 0.7}, "guidance": {"stop": 0.35}})
+    ran = computed(made)
+    made.latents(["a red circle on a white background"] * 2)
+    assert made.batches == [4] * 2 + [2] * 4
+    assert sorted(set(ran)) == list(range(4))
+    assert set(made.reasons().values()) == {None}
+
+
+def test_deep_layers_skipped_at_the_gate_use_their_last_full_pass(
+    ready: Callable[..., Any],
+) -> None:
+    made = ready({"tgate": {"gate": 0.5}, "deepcache": {"interval": 2}}, steps=8)
+    ran = computed(made)
+    made.latents()
+    assert sorted(set(ran)) == [0, 1, 2, 3]
+
+
+def test_another_size_in_the_next_image_is_computed_afresh(ready: Callable[..., Any]) -> None:
+    made = ready({"tgate": {}})
+    made.latents(height=96, width=64)
+    assert torch.equal(made.latents(), ready({"tgate": {}}).latents())
+
+
+def test_processors_set_later_keep_the_gate(ready: Callable[..., Any]) -> None:
+    from diffusers.models.attention_processor import AttnProcessor
+
+    made = ready({"tgate": {}})
+    expected = made.latents()
+    made.pipe.unet.set_attn_processor(AttnProcessor())
+    torch.testing.assert_close(made.latents(), expected, atol=1e-4, rtol=1e-4)
+    assert made.reasons() == {"tgate": None}
+
+
+def test_sdxl_drops_its_additional_embeddings_too(
+    ready: Callable[..., Any], sdxl: Callable[[], Any]
+) -> None:
+    made = ready({"tgate": {"gate": 0.5}}, pipe=sdxl())
+    made.latents(prompt=None, **made.pipe.embeddings)
+    assert made.batches == [2] * 3 + [1] * 3
+    assert made.reasons() == {"tgate": None}
+
+
+def test_a_single_step_leaves_nothing_behind_the_gate(ready: Callable[..., Any]) -> None:
+    made = ready({"tgate": {}})
+    made.latents(num_inference_steps=1)
+    assert made.reasons()["tgate"] == "no denoiser call was left behind the gate"

@@ -1,0 +1,131 @@
+"""The composed configuration: schema, files and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.config import CONF, Config, PathsConfig, Within, keys, main, read, stale, unknown_key
+from engine.errors import UsageError
+from engine.strategy import registry
+
+Composed = Callable[..., Config]
+OPTIONS = sorted(
+    f"{'+' if path.parent.name in ('sweep', 'experiment', 'debug') else ''}"
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "hydra"
+)
+
+
+def test_defaults_compose_to_the_miniature_without_techniques(composed: Composed) -> None:
+    config = composed()
+    assert (config.model.name, config.model.weights, config.technique) == ("sd-mini", "mini", {})
+    assert (config.baseline, config.objective) == ("strong", "time")
+    assert config.paths == PathsConfig("outputs")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_group_option_composes(composed: Composed, option: str) -> None:
+    config = composed(option)
+    group, _, name = option.lstrip("+").partition("=")
+    if group in ("model", "hw"):
+        assert getattr(config, group).name == name
+    if group == "technique":
+        assert config.technique == {name: registry()[name].defaults()}
+
+
+def test_techniques_come_in_canonical_order_with_their_genes(composed: Composed) -> None:
+    config = composed("technique=[deepcache,sampler]", "technique.deepcache.interval=2")
+    assert list(config.technique) == ["sampler", "deepcache"]
+    assert config.technique["deepcache"]["interval"] == 2
+
+
+def test_experiment_composes_techniques_that_the_command_line_can_replace(
+    composed: Composed,
+) -> None:
+    assert set(composed("+experiment=deepcache_tome").technique) == {"deepcache", "tome"}
+    replaced = composed("+experiment=deepcache_tome", "technique=[sampler]")
+    assert set(replaced.technique) == {"sampler"}
+
+
+def test_tiny_debug_shrinks_the_search(composed: Composed) -> None:
+    config = composed("+debug=tiny")
+    assert (config.debug, config.search.population, config.search.generations) == (True, 2, 1)
+
+
+def test_random_search_has_no_genetic_options() -> None:
+    genetic = yaml.safe_load((CONF / "search" / "genetic.yaml").read_text())
+    random = yaml.safe_load((CONF / "search" / "random.yaml").read_text())
+    assert set(genetic) - set(random) == {"seeds", "crossover", "mutation", "immigrants"}
+
+
+def test_technique_files_equal_their_strategies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_changed_and_an_orphaned_technique_file_are_stale(tmp_path: Path) -> None:
+    strategies = list(registry().values())
+    for path, text in stale(tmp_path, strategies).items():
+        assert text is not None
+        path.write_text(text)
+    assert stale(tmp_path, strategies) == {}
+    first = tmp_path / f"{strategies[0].name}.yaml"
+    first.write_text(first.read_text() + "more: 1\n")
+    orphan = tmp_path / "orphan.yaml"
+    orphan.write_text("# Written by `python -m engine.config` from strategies/orphan.py;\n")
+    own = tmp_path / "own.yaml"
+    own.write_text("# by a person\n")
+    changes = stale(tmp_path, strategies)
+    assert set(changes) == {first, orphan}
+    assert changes[orphan] is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.population=0", "search.population=0 is out of bounds; it takes a whole number"),
+        ("search.population=2.5", "whole number from 1 to 1000"),
+        ("goal.max_loss=nan", "goal.max_loss=nan is out of bounds"),
+        ("goal.max_loss=high", "a number from 0 to 1"),
+        ("baseline=storng", "did you mean strong?"),
+        ("goal.keep_steps=3", "true or false"),
+        ("study=../elsewhere", "is not a name"),
+        ("trial=17", "is not STUDY/NUMBER"),
+        ("program=true", "name it"),
+        ("+goal.max_los=0.1", "did you mean max_loss?"),
+        ("+technique.deepcach.interval=3", "did you mean deepcache?"),
+        ("+technique.deepcache.interval=99", "2 to 6"),
+        ("model.name=${nothing}", "nothing"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(override: str, message: str) -> None:
+    import hydra
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("config", overrides=[override])
+    with pytest.raises(UsageError) as caught:
+        read(cfg)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_look_like_numbers_stay_names(composed: Composed) -> None:
+    assert composed("study=12").study == "12"
+
+
+def test_unknown_key_names_where_the_leaf_exists() -> None:
+    assert "did you mean goal.max_loss?" in str(unknown_key("max_loss"))
+
+
+def test_every_bounded_key_refuses_what_lies_beyond() -> None:
+    bounded = [key for key in keys().values() if isinstance(key.rule, Within)]
+    assert len(bounded) > 10
+    for key in bounded:
+        assert isinstance(key.rule, Within)
+        for beyond in (key.rule.low - 1, key.rule.high + 1):
+            with pytest.raises(UsageError, match=key.path):
+                key.checked(beyond)
