@@ -100,9 +100,8 @@ def _again(config: Config, folder: Path, out: Path) -> dict[str, float] | None:
     home = folder.parent
     if not (home / "study.json").exists():
         known = sorted(p.parent.name for p in home.parent.glob("*/study.json"))
-        raise UsageError(
-            f"there is no study {study!r} in {home.parent} (known: {', '.join(known)})"
-        )
+        others = f"known: {', '.join(known)}" if known else "there are none yet"
+        raise UsageError(f"there is no study {study!r} in {home.parent} ({others})")
     path = folder / "result.json"
     if not path.exists():
         raise UsageError(f"study {study!r} has no trial {number}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import CONF, keys, unknown_key
-from engine.errors import TrialError, UsageError
+from engine.errors import GoalMissed, TrialError, UsageError
 from engine.strategy import find, nearest
 
 if TYPE_CHECKING:
@@ -269,7 +269,8 @@ def _check_selection(overrides: Sequence[Override]) -> None:
                 doubled = next((n for n in names if names.count(n) > 1), None)
                 if doubled:
                     raise UsageError(f"technique {doubled} is named twice; name it once")
-                canonical({name: {} for name in names})
+                given = {name: _given(overrides, name) for name in names}
+                canonical(given)
                 selected |= set(names)
         # An experiment may compose techniques too.
         known &= override.key_or_group != "experiment"
@@ -281,6 +282,16 @@ def _check_selection(overrides: Sequence[Override]) -> None:
                 f"{override.key_or_group} is set, but technique {tail[0]} is not composed; "
                 f"add 'technique=[{both}]'"
             )
+
+
+def _given(overrides: Sequence[Override], technique: str) -> dict[str, Any]:
+    """The genes that the command line sets for a technique to one value each."""
+    found = {}
+    for override in overrides:
+        head, _, gene = override.key_or_group.rpartition(".")
+        if head == f"technique.{technique}" and not override.is_sweep_override():
+            found[gene] = _plain(override.value())
+    return found
 
 
 def composed_by_default() -> set[str]:
@@ -368,6 +379,7 @@ def _hydra(call: Call) -> None:
 
     sys.path.append(str(Path(__file__).resolve().parent / "plugins"))
     sys.argv = [sys.argv[0], *call.flags, *call.overrides]
+    quiet_libraries()
     # Makes Hydra raise its errors, so that they are reported in one place and one way.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
@@ -375,10 +387,19 @@ def _hydra(call: Call) -> None:
         raise failures[0]
 
 
+def quiet_libraries() -> None:
+    """Leave out the libraries' advice about parts that are not used here, such as torchvision."""
+    import logging
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def _line(error: Exception) -> str:
     """An exception as one line."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | GoalMissed):
         return text
     if isinstance(error, TrialError):
         return f"failed at {error.stage}: {text}"

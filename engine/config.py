@@ -71,6 +71,7 @@ class BaselineConfig:
     """Against what speed and loss are measured, as a genome."""
 
     name: str
+    label: str
     technique: Genome
 
 
@@ -100,7 +101,7 @@ class GoalConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How to search. The last four belong to ``genetic`` alone; ``conf/search/genetic.yaml``
+    """How to search. The last five belong to ``genetic`` alone; ``conf/search/genetic.yaml``
     says what they do."""
 
     name: Annotated[str, OneOf(("genetic", "random"))]
@@ -114,6 +115,17 @@ class SearchConfig:
     crossover: Annotated[float, Within(0, 1)] = 0.0
     mutation: Annotated[float, Within(0, 1)] = 0.0
     immigrants: Annotated[int, Within(0, 1000)] = 0
+    screen: bool = False
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Prompts of each rung, two to a round; an odd number is rounded up."""
+
+    first_prompts: Annotated[int, Within(2, 1000)]
+    search_prompts: Annotated[int, Within(2, 1000)]
+    acceptance_prompts: Annotated[int, Within(2, 10_000)]
+    control_prompts: Annotated[int, Within(2, 1000)]
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ class Config:
     baseline: BaselineConfig
     goal: GoalConfig
     search: SearchConfig
+    measure: MeasureConfig
     paths: PathsConfig
     objective: Annotated[str, OneOf(("time", "flops"))]
     study: str | None

@@ -29,11 +29,6 @@ from engine.worker.pool import Load, Pool, Worker
 if TYPE_CHECKING:
     from engine.hardware import Machine
 
-ROUNDS_FIRST = 1
-ROUNDS_SEARCH = 4
-ROUNDS_ACCEPTANCE = 18
-"""Rounds (two prompts each) of the three rungs; the second includes the first."""
-ROUNDS_CONTROL = 12
 HOPELESS_LOSS = 0.3
 """Loss on two prompts from which a candidate is not worth eight."""
 WARM_CALLS = 5
@@ -223,17 +218,20 @@ class Evaluator:
         base = self.base()
         text = self.program(blank.genome)
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
-        prompts = self._prompts(2 * ROUNDS_SEARCH, "search", blank.trial + 1)
+        prompts = self._prompts(self.config.measure.search_prompts, "search", blank.trial + 1)
         rng = self._rng("search", blank.trial)
         pairs = Pairs(prompts, rng)
         with self._running(blank.genome, text) as (worker, facts):
-            first = self._rounds(base, worker, pairs, ROUNDS_FIRST, rng)
+            few = _rounds(self.config.measure.first_prompts)
+            first = self._rounds(base, worker, pairs, few, rng)
             result = self._result(blank, [first], 0, facts, worker, folder)
             if result.loss is not None and result.loss > self._hopeless():
-                note = f"stopped after {2 * ROUNDS_FIRST} prompts: hopeless loss"
+                note = f"stopped after {self.config.measure.first_prompts} prompts: hopeless loss"
                 return replace(result, notes=(*result.notes, note))
-            rest = ROUNDS_SEARCH - ROUNDS_FIRST
-            more = self._rounds(base, worker, pairs, rest, rng, ROUNDS_FIRST)
+            rest = _rounds(self.config.measure.search_prompts) - few
+            if rest <= 0:
+                return replace(result, rung=1)
+            more = self._rounds(base, worker, pairs, rest, rng, few)
             return self._result(blank, [first, more], 1, facts, worker, folder)
 
     def _hopeless(self) -> float:
@@ -266,12 +264,14 @@ class Evaluator:
         """
         started, busy = time.monotonic(), self.accounts.total
         rng = self._rng("acceptance", blank.trial, repeat)
-        prompts = self._prompts(2 * ROUNDS_ACCEPTANCE, "acceptance", 0)
+        prompts = self._prompts(self.config.measure.acceptance_prompts, "acceptance", 0)
         try:
             base = self.base()
             with self._running(blank.genome, text) as (worker, facts):
                 pairs = Pairs(prompts, rng)
-                series = self._rounds(base, worker, pairs, ROUNDS_ACCEPTANCE, rng)
+                series = self._rounds(
+                    base, worker, pairs, _rounds(self.config.measure.acceptance_prompts), rng
+                )
                 result = self._result(blank, [series], 2, facts, worker, folder)
         except TrialError as error:
             result = replace(blank, stage=error.stage, reason=f"at acceptance: {error.reason}")
@@ -367,9 +367,11 @@ class Evaluator:
         base = self.base()
         rng = self._rng("control")
         text = self.program(self.baseline)
-        pairs = Pairs(self._prompts(2 * ROUNDS_CONTROL, "search", 0), rng)
+        pairs = Pairs(self._prompts(self.config.measure.control_prompts, "search", 0), rng)
         with self._running(self.baseline, text) as (twin, _facts):
-            series = self._rounds(base, twin, pairs, ROUNDS_CONTROL, rng)
+            series = self._rounds(
+                base, twin, pairs, _rounds(self.config.measure.control_prompts), rng
+            )
         seconds = {arm: series.seconds(arm) for arm in ("base", "candidate")}
         interval = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0)
         low, high = CONTROL_LIMITS
@@ -400,10 +402,16 @@ class Evaluator:
         text = self.program({})
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
         rng = self._rng("plain")
-        prompts = self._prompts(2 * ROUNDS_ACCEPTANCE, "acceptance", 0)
+        prompts = self._prompts(self.config.measure.acceptance_prompts, "acceptance", 0)
         base = self.base()
         with self._running({}, text) as (worker, facts):
-            series = self._rounds(base, worker, Pairs(prompts, rng), ROUNDS_ACCEPTANCE, rng)
+            series = self._rounds(
+                base,
+                worker,
+                Pairs(prompts, rng),
+                _rounds(self.config.measure.acceptance_prompts),
+                rng,
+            )
             result = self._result(told, [series], 2, facts, worker, folder)
         results.save(result, folder / "result.json")
         if result.speedup is None:
@@ -516,6 +524,11 @@ def _fidelity(series: Series) -> tuple[float | None, float | None]:
         return None, None
     decibels = [quality.psnr(b, c) for b, c in couples]
     return float(np.mean(decibels)), float(np.mean([quality.ssim(b, c) for b, c in couples]))
+
+
+def _rounds(prompts: int) -> int:
+    """Rounds that take at least so many prompts, two a round."""
+    return (prompts + 1) // 2
 
 
 def _settled(seconds: list[float]) -> bool:

@@ -29,8 +29,8 @@ def canonical(
     """Checked genes, missing ones at their default, strategies by order and then by name.
 
     ``strategies`` defaults to the registry. Raises UsageError for an unknown strategy or gene, a
-    value out of bounds, two strategies of one slot, a declared conflict, and two genes that
-    decide the same field of the context.
+    value out of bounds, two strategies of one slot, a declared conflict, two genes that decide the
+    same field of the context, and a gene that must be below another and is not.
     """
     known = registry() if strategies is None else strategies
     for name in genome:
@@ -39,7 +39,21 @@ def canonical(
     used = sorted((known[name] for name in genome), key=lambda s: (s.order, s.name))
     for first, second in itertools.combinations(used, 2):
         _together(first, second)
-    return {s.name: s.checked(genome[s.name]) for s in used}
+    checked = {s.name: s.checked(genome[s.name]) for s in used}
+    for one in used:
+        _in_order(one, checked)
+    return checked
+
+
+def _in_order(one: Strategy, checked: Genome) -> None:
+    """Refuse a gene that must stay below another strategy's and does not."""
+    for gene, limit in one.needs.below:
+        name, _, other = limit.partition(".")
+        if name in checked and not float(checked[one.name][gene]) < float(checked[name][other]):
+            raise UsageError(
+                f"technique.{one.name}.{gene}={checked[one.name][gene]} must be below "
+                f"technique.{limit}={checked[name][other]}, else it has nothing to do"
+            )
 
 
 def _together(first: Strategy, second: Strategy) -> None:

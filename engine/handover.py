@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine import __version__, console, results
 from engine.config import Config
 from engine.errors import TrialError
-from engine.evaluate import ROUNDS_ACCEPTANCE, ROUNDS_SEARCH, WARM_CALLS, Evaluator
+from engine.evaluate import WARM_CALLS, Evaluator
 from engine.genome import describe
 from engine.results import Genome, Result, write_json
 from engine.search import Proposal, archive
@@ -153,16 +153,19 @@ class Book:
             console.say(f"A/A control: {span}, {control['word']}")
         self.data["baseline"] = {
             "name": self.config.baseline.name,
-            "label": describe(self.evaluator.baseline)
-            if self.evaluator.baseline
-            else f"the plain program, {self.config.model.steps} steps",
+            "label": self.config.baseline.label,
             "genome": self.evaluator.baseline,
             "program": "baseline/accelerated.py",
         }
 
     def forecast(self) -> None:
         """Time and disk, from the baseline's own images, before the search begins."""
-        search = self.config.search
+        search, prompts = self.config.search, self.config.measure
+        machine = self.evaluator.machine
+        console.say(
+            f"machine: {machine.device_name}, {machine.cores} cores, {machine.memory_gib:g} GiB; "
+            f"fast dtypes: {', '.join(machine.fast_dtypes)}"
+        )
         control = self.data["control"]
         base = sorted(control["base"])[len(control["base"]) // 2] if control else None
         count = search.population * search.generations
@@ -170,8 +173,11 @@ class Book:
         words = f"forecast: {count} candidates"
         if base is not None:
             # A candidate is taken to need half of the baseline's time for an image.
-            each = LOAD_S + base * (1.5 * 2 * ROUNDS_SEARCH + 0.5 * (WARM_CALLS + 2))
-            final = 6 * (LOAD_S + base * 1.5 * 2 * ROUNDS_ACCEPTANCE) + 4 * base * 36
+            each = LOAD_S + base * (1.5 * prompts.search_prompts + 0.5 * (WARM_CALLS + 2))
+            final = (
+                6 * (LOAD_S + base * 1.5 * prompts.acceptance_prompts)
+                + 4 * base * prompts.acceptance_prompts
+            )
             words += f" in about {_minutes(count * each)}, acceptance about {_minutes(final)}"
             words += f" (the baseline takes {base:.2f} s an image)"
         console.say(f"{words}; {disk:.0f} MB of disk, nothing to download")

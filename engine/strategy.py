@@ -139,6 +139,9 @@ class Needs:
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    below: tuple[tuple[str, str], ...] = ()
+    """Pairs of an own gene and ``strategy.gene``: where that other strategy is on, the own value
+    must be smaller than its value."""
 
 
 @dataclass(frozen=True)

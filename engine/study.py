@@ -35,7 +35,7 @@ Launch = Callable[[list[list[str]], int], "Sequence[JobReturn]"]
 
 ACCEPTED = 8
 """Points of the front that are measured again on the held-out prompts."""
-GENETIC = ("seeds", "crossover", "mutation", "immigrants")
+GENETIC = ("seeds", "crossover", "mutation", "immigrants", "screen")
 """Keys of ``search`` that are options of the genetic searcher."""
 
 
@@ -138,28 +138,32 @@ class _Study:
     def _search(
         self, ledger: Ledger, ask: Searcher, book: handover.Book, deadline: float | None
     ) -> None:
+        """Generation by generation; one that was begun is asked for again with what was known
+        when it began, so that an interrupted study proposes what an uninterrupted one does."""
         population = self.config.search.population
-        total = population * self.config.search.generations
-        left_over = [(t, p) for t, p in ledger.open_claims() if t < total]
-        self._generation(ledger, left_over, deadline)
-        while True:
+        for first in range(0, population * self.config.search.generations, population):
             told = self._results()
             book.save(told)
-            first = max((r.trial for r in told), default=-1) + 1
-            count = min(population - first % population, total - first)
-            if count <= 0 or _passed(deadline) or self._goal_reached(told):
+            if _passed(deadline) or self._goal_reached(told):
                 return
-            # A resumed study asks with what an uninterrupted one had been told.
-            known = [self._as_searched(r) for r in told]
-            proposals = ask.ask(count, known, ledger.taken(), first)
-            if not proposals:
+            numbers = range(first, first + population)
+            earlier = [self._as_searched(r) for r in told if r.trial < first]
+            taken = {r.key for r in earlier} | {key(self.evaluator.baseline)}
+            proposals = ask.ask(population, earlier, taken, first)
+            claims = dict(ledger.open_claims())
+            done = {r.trial for r in told}
+            pending = [
+                (trial, claims.get(trial, proposal))
+                for trial, proposal in zip(numbers, proposals, strict=False)
+                if trial not in done
+            ]
+            for trial, proposal in pending:
+                ledger.claim(trial, key(proposal.genome), proposal)
+            self._generation(ledger, pending, deadline)
+            if len(proposals) < population:
                 console.say("the space is exhausted: every composition has been measured")
                 return
-            claimed = []
-            for trial, proposal in enumerate(proposals, first):
-                ledger.claim(trial, key(proposal.genome), proposal)
-                claimed.append((trial, proposal))
-            self._generation(ledger, claimed, deadline)
+        book.save(self._results())
 
     def _as_searched(self, result: Result) -> Result:
         path = self.folder / str(result.trial) / "search.json"
@@ -170,7 +174,7 @@ class _Study:
     ) -> None:
         """Launch trials in runs of consecutive numbers; one by one under a time limit, since a
         launcher cannot be stopped in the middle."""
-        size = 1 if deadline is not None else len(claimed)
+        size = 1 if deadline is not None else max(1, len(claimed))
         for batch in _consecutive(claimed, size):
             if _passed(deadline):
                 return

@@ -10,7 +10,7 @@ Genes: ``stop`` is the fraction of the denoiser calls that stay guided.
 
 How it fails: stopped too early, colours pale and the prompt is followed less. On a small batch a
 GPU may not be faster with half of it. A graph compiled for the full batch is compiled again.
-Behind a T-GATE whose gate comes first nothing is left to stop, which is reported as inactive.
+Behind a T-GATE whose gate comes first nothing is left to stop, so ``stop`` must be below it.
 IP-Adapter embeddings cannot be halved from a step callback. The scale stays the model's own.
 
 Papers: Castillo et al., Adaptive Guidance, arXiv 2312.12487: 25 % less computation at equal
@@ -41,7 +41,10 @@ DOUBLED = (
     order=80,
     exact=False,
     needs=Needs(
-        inputs=("callback_on_step_end", "callback_on_step_end_tensor_inputs"), guidance=True
+        inputs=("callback_on_step_end", "callback_on_step_end_tensor_inputs"),
+        guidance=True,
+        # T-GATE ends guidance at its gate.
+        below=(("stop", "tgate.gate"),),
     ),
     known_good=(
         KnownGood({"stop": 0.5}, "arXiv 2312.12487: 25 % less computation, half of the calls"),
@@ -58,7 +61,11 @@ class Guidance:
 
 
 def drop_guidance(pipe: Any, tensors: dict[str, Any]) -> None:
-    """End classifier-free guidance: the conditional half of each doubled tensor remains."""
+    """End classifier-free guidance: the conditional half of each doubled tensor remains.
+
+    Tensors that are not doubled stay: guidance is off already, or the pipeline runs its halves
+    one after the other.
+    """
     batch = tensors["latents"].shape[0]
     pipe._guidance_scale = 0.0
     for key in DOUBLED:

@@ -116,3 +116,13 @@ def test_from_config_takes_a_composed_node() -> None:
 def test_every_registered_strategy_has_a_canonical_default() -> None:
     for name, one in registry().items():
         assert genome.canonical({name: {}}) == {name: one.defaults()}
+
+
+def test_a_gene_that_must_be_below_another_is_held_to_it() -> None:
+    together = {"tgate": {"gate": 0.4}, "guidance": {"stop": 0.6}}
+    with pytest.raises(
+        UsageError, match="guidance.stop=0.6 must be below technique.tgate.gate=0.4"
+    ):
+        genome.canonical(together)
+    assert genome.canonical({"tgate": {"gate": 0.6}, "guidance": {"stop": 0.4}})
+    assert genome.canonical({"guidance": {"stop": 0.6}})

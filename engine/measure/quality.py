@@ -44,7 +44,9 @@ class ClipScorer:
     def __init__(self, folder: Path | str) -> None:
         import torch
         from transformers import CLIPModel, CLIPTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         try:
             # The scorer stays on the CPU in float32, away from what is timed and in full precision.
             model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)

@@ -34,14 +34,14 @@ def draw(pipeline: Any, captions: list[str], steps: int) -> list[NDArray[np.uint
     return images
 
 
-def scores_of_pipeline(folder: Path, scorer: ClipScorer) -> dict[str, Any]:
+def scores_of_pipeline(folder: Path, scorer: ClipScorer, count: int) -> dict[str, Any]:
     """Checker accuracy on held-out captions, and how well the CLIP score knows what is right."""
     import torch
     from diffusers import StableDiffusionPipeline
 
     pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    captions = scenes.evaluation_captions(CAPTIONS, np.random.default_rng(0))
+    captions = scenes.evaluation_captions(count, np.random.default_rng(0))
     images = draw(pipeline, captions, 50)
     right = [check(image, caption).ok for image, caption in zip(images, captions, strict=True)]
     single = [scenes.parse(caption).relation is None for caption in captions]  # type: ignore[union-attr]
@@ -50,7 +50,7 @@ def scores_of_pipeline(folder: Path, scorer: ClipScorer) -> dict[str, Any]:
     few_right = [check(image, caption).ok for image, caption in zip(few, captions, strict=True)]
     few_score = scorer.scores(few, captions)
     return {
-        "captions": CAPTIONS,
+        "captions": count,
         "accuracy_one": _share(right, single),
         "accuracy_two": _share(right, [not one for one in single]),
         "accuracy": float(np.mean(right)),
@@ -102,11 +102,14 @@ def _share(values: list[bool], which: list[bool]) -> float:
     return float(np.mean([v for v, w in zip(values, which, strict=True) if w]))
 
 
-def write(folder: Path) -> dict[str, Any]:
+def write(folder: Path, captions: int = CAPTIONS) -> dict[str, Any]:
     """Measure the pipeline in ``folder`` with the CLIP beside it; write card.json and README.md."""
     scorer = ClipScorer(folder.parent / "clip")
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    scores = {"pipeline": scores_of_pipeline(folder, scorer), "clip": scores_of_clip(scorer)}
+    scores = {
+        "pipeline": scores_of_pipeline(folder, scorer, captions),
+        "clip": scores_of_clip(scorer),
+    }
     (folder / "card.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_text(folder.name, training, scores), encoding="utf-8")
     return scores
@@ -144,7 +147,7 @@ offline and without an accelerator. Nothing measured on it carries over to a rea
 `python -m engine.minis.train {name} preset={training["preset"]}` on {training["device"]}
 ({"bfloat16 autocast" if training["bfloat16"] else "float32"}, torch {training["torch"]}): {made}.
 The data are scenes rendered by `engine/minis/scenes.py`; 15 % of the captions, chosen by a hash,
-were never trained on. Weights are stored in fp16.
+were never trained on. Weights are stored in fp16.{training.get("note", "")}
 
 ## What it scores
 

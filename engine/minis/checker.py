@@ -17,7 +17,7 @@ from engine.minis.scenes import BACKGROUNDS, COLOURS, SHAPES, SIZE, Scene
 
 MIN_AREA = 50
 """Pixels below which a colour counts as noise (the smallest drawn object covers about 180)."""
-MIN_OVERLAP = 0.72
+MIN_OVERLAP = 0.68
 """Intersection over union with the named shape's template."""
 
 

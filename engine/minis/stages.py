@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+KL_WEIGHT = 1e-7
+"""Weight of the KL term, summed over a latent, against errors that are means over pixels. With
+1e-5 the posterior's spread equalled the latents' own and colours were lost."""
 EMPTY_CAPTION_SHARE = 0.1
 DAMAGED_FROM = 0.15
 """Noise from which an image counts as wrong in CLIP training; below it counts as right."""
@@ -67,7 +70,7 @@ def train_vae(schedule: Schedule, place: Place) -> AutoencoderKL:
             posterior = vae.encode(images).latent_dist
             restored = vae.decode(posterior.sample()).sample.float()
         gap = restored - images
-        return gap.abs().mean() + gap.square().mean() + 1e-5 * posterior.kl().mean()
+        return gap.abs().mean() + gap.square().mean() + KL_WEIGHT * posterior.kl().mean()
 
     loop.train(vae, loss_at, schedule, place.checkpoint("vae"), title="autoencoder")
     vae.register_to_config(scaling_factor=1.0 / _latent_spread(vae, place))

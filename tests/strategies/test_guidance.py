@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from strategies import guidance
+from strategies import guidance, tgate
 
 
 @pytest.mark.parametrize(
-    ("stop", "steps", "guided"), [(0.5, 6, 3), (0.2, 3, 1), (0.95, 6, 5), (0.35, 20, 7)]
+    ("stop", "steps", "guided"), [(0.5, 6, 3), (0.2, 3, 1), (0.95, 6, 5), (0.58, 50, 29)]
 )
 def test_late_calls_run_half_the_batch(
     ready: Callable[..., Any], stop: float, steps: int, guided: int
@@ -71,3 +71,12 @@ def test_a_stop_with_the_last_call_is_reported(ready: Callable[..., Any]) -> Non
 def test_a_pipeline_without_the_switch_is_refused() -> None:
     with pytest.raises(ValueError, match="no switch for classifier-free guidance"):
         guidance.apply(SimpleNamespace(), None, stop=0.5)
+
+
+@pytest.mark.parametrize("module", [guidance, tgate])
+def test_only_doubled_tensors_are_halved(module: Any) -> None:
+    single, doubled = torch.arange(2.0), torch.arange(4.0)
+    tensors = {"latents": torch.zeros(2), "prompt_embeds": doubled, "add_time_ids": single}
+    module.drop_guidance(SimpleNamespace(), tensors)
+    assert torch.equal(tensors["prompt_embeds"], doubled[2:])
+    assert torch.equal(tensors["add_time_ids"], single)

@@ -35,7 +35,7 @@ def computed(made: Any) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("gate", "steps", "guided"), [(0.4, 10, 4), (0.2, 6, 1), (0.9, 6, 5), (0.35, 20, 7)]
+    ("gate", "steps", "guided"), [(0.4, 10, 4), (0.2, 6, 1), (0.9, 6, 5), (0.58, 50, 29)]
 )
 def test_cross_attention_and_guidance_end_at_the_gate(
     ready: Callable[..., Any], gate: float, steps: int, guided: int

@@ -1,0 +1,73 @@
+"""A study's front as a Markdown table: ``python -m engine.report.table STUDY_FOLDER``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UsageError
+from engine.report import text
+from engine.report.material import Point, points, recommended
+
+
+def markdown(study: Mapping[str, Any], front: Mapping[str, Any]) -> str:
+    """The front's points, fastest first, and the best single technique below them."""
+    found = points(front)
+    best = recommended(found)
+    baseline = (study.get("baseline") or {}).get("label", "the baseline")
+    lines = [
+        f"| techniques | faster than {baseline} | than the plain program | loss | checker |",
+        "|---|---|---|---|---|",
+        *(_line(point, bold=best is not None and point.trial == best.trial) for point in found),
+    ]
+    single = study.get("single")
+    if single:
+        words = f"{text.describe(single['genome'])}: {text.ratio(single['speedup'])}"
+        lines += ["", f"Best single technique within the goal: {words}."]
+    machine = study.get("machine") or {}
+    versions = machine.get("versions") or {}
+    lines += [
+        "",
+        f"{study.get('evaluations')} candidates in {text.duration(study.get('wall_s'))} on "
+        f"{machine.get('device_name')}, {machine.get('threads')} threads, torch "
+        f"{versions.get('torch')}, diffusers {versions.get('diffusers')}. Intervals are 95 %, "
+        "from 36 held-out prompts. Bold: the fastest point within the goal.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(point: Point, *, bold: bool) -> str:
+    mark = "**" if bold else ""
+    speed = text.ratio_interval(point.speedup_low, point.speedup_high)
+    loss = text.percent_interval(point.loss_low, point.loss_high)
+    checker = f"{text.percent(point.accuracy)} ({text.percent(point.accuracy_base)})"
+    return (
+        f"| {text.describe(point.genome)} | {mark}{text.ratio(point.speedup)}{mark} ({speed}) "
+        f"| {text.ratio(point.speedup_plain)} | {text.percent(point.loss)} ({loss}) | {checker} |"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments:
+        print("usage: python -m engine.report.table STUDY_FOLDER ...", file=sys.stderr)
+        return 2
+    for argument in arguments:
+        folder = Path(argument)
+        try:
+            study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+            front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder} holds no finished study: {error}") from error
+        print(markdown(study, front))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)

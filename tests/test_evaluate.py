@@ -1,0 +1,62 @@
+"""Statistics are recomputed from raw samples; differences of two measurements carry intervals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.app import difference
+from engine.errors import TrialError
+from engine.evaluate import summarised
+from engine.results import Result, Sample
+
+
+def result(pairs: int = 8, **figures: float) -> Result:
+    samples = []
+    for i in range(pairs):
+        for arm, seconds, score in (("base", 2.0, 30.0), ("candidate", 1.0, 27.0)):
+            position = 2 * (i % 2) + (arm == "candidate")
+            samples.append(
+                Sample(arm, i // 2, position, f"p{i}", i, seconds, score, arm == "base" or i > 0)
+            )
+    return replace(Result(0, {}, "k", samples=tuple(samples)), **figures)  # type: ignore[arg-type]
+
+
+def test_speed_loss_and_accuracy_follow_from_the_samples() -> None:
+    found = summarised(result(), "time")
+    assert found.speedup == pytest.approx(2.0)
+    assert found.speedup_paper == pytest.approx(2.0)
+    assert found.loss == pytest.approx(0.1)
+    assert found.accuracy == pytest.approx(7 / 8)
+    assert found.accuracy_base == 1.0
+    assert found.seconds_per_image == 1.0
+
+
+def test_counted_operations_give_the_speed_up_when_asked() -> None:
+    found = summarised(result(cost_flops=10.0, cost_base_flops=40.0), "flops")
+    assert (found.speedup_low, found.speedup, found.speedup_high) == (4.0, 4.0, 4.0)
+
+
+def test_an_unknown_cost_is_never_a_speed_up() -> None:
+    with pytest.raises(TrialError, match="could not be counted"):
+        summarised(result(), "flops")
+
+
+def test_a_loss_needs_every_score() -> None:
+    whole = result()
+    blind = replace(whole, samples=tuple(replace(s, score=None) for s in whole.samples))
+    assert summarised(blind, "time").loss is None
+
+
+def test_two_measurements_of_the_same_thing_differ_by_an_interval_around_zero() -> None:
+    first = replace(result(), speedup=3.0, speedup_low=2.9, speedup_high=3.1)
+    second = replace(result(), speedup=3.05, speedup_low=2.95, speedup_high=3.15)
+    change = difference(first, second)
+    assert change is not None
+    assert change.covers(0.0)
+    faster = replace(result(), speedup=4.0, speedup_low=3.9, speedup_high=4.1)
+    change = difference(first, faster)
+    assert change is not None
+    assert not change.covers(0.0)
+    assert change.median == pytest.approx(1 / 3)

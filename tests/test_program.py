@@ -1,0 +1,177 @@
+"""The generated program: verbatim copies, one file, public libraries only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from engine import program
+from engine.errors import TrialError
+from engine.program import Subject, generate
+from engine.strategy import Strategy, find, registry
+
+CHECKPOINT = Path(__file__).resolve().parents[1] / "engine" / "minis" / "checkpoints" / "sd-mini"
+SUBJECT = Subject(
+    name="sd-mini",
+    id="sd-mini",
+    revision=None,
+    pipeline="StableDiffusionPipeline",
+    denoiser="unet",
+    steps=4,
+    guidance_scale=5.0,
+    height=64,
+    width=64,
+    miniature=True,
+    device="cpu",
+)
+
+
+def loaded(text: str) -> dict[str, Any]:
+    scope: dict[str, Any] = {"__name__": "accelerated"}
+    exec(compile(text, "accelerated.py", "exec"), scope)
+    return scope
+
+
+def test_every_strategy_is_copied_as_it_stands_but_for_the_prefix() -> None:
+    for name, strategy in registry().items():
+        text = generate(SUBJECT, {name: {}}, "test")
+        source = Path(str(strategy.module.__file__)).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef) and node.name in ("apply", "call", "reset"):
+                body = ast.get_source_segment(source, node)
+                assert body is not None
+                # Whole lines without a renamed name stand in the program letter for letter.
+                own = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
+                plain = [w for w in body.splitlines() if not any(o in w for o in own)]
+                assert all(line in text for line in plain), name
+                assert f"def {name}_{node.name}(" in text
+
+
+def test_a_program_imports_nothing_of_this_project() -> None:
+    genome = {name: {} for name in _together()} | {"guidance": {"stop": 0.3}}
+    text = generate(SUBJECT, genome, "test")
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom | ast.Import)
+    }
+    roots = {name.partition(".")[0] for name in imported}
+    assert not roots & {"engine", "strategies"}
+
+
+def _together() -> list[str]:
+    slots: dict[str, str] = {}
+    for name, strategy in registry().items():
+        slots.setdefault(strategy.slot, name)
+    return list(slots.values())
+
+
+def test_a_gene_that_decides_the_steps_reaches_the_context() -> None:
+    scope = loaded(generate(SUBJECT, {"sampler": {"steps": 9}}, "test"))
+    assert scope["CTX"].steps == 9
+    assert loaded(generate(SUBJECT, {}, "test"))["CTX"].steps == 4
+
+
+def test_the_header_pins_the_libraries_that_were_measured() -> None:
+    text = generate(SUBJECT, {"deepcache": {}}, "test")
+    header = text[: text.index('"""')]
+    assert header.startswith("# /// script\n")
+    assert "DeepCache==" in header
+    assert "tomesd" not in header
+
+
+def test_two_techniques_that_write_the_same_keyword_are_an_error() -> None:
+    merged = loaded(generate(SUBJECT, {}, "test"))["_merged"]
+    with pytest.raises(ValueError, match="second writes 'eta'"):
+        merged({"eta": 1.0}, {"eta": 0.5}, "second")
+
+
+def test_step_callbacks_are_chained_in_order() -> None:
+    merged = loaded(generate(SUBJECT, {}, "test"))["_merged"]
+    seen: list[str] = []
+
+    def first(pipe: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        seen.append("first")
+        return {"latents": 1}
+
+    def second(pipe: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        seen.append(f"second sees {values['latents']}")
+        return {}
+
+    options = merged({"callback_on_step_end": first}, {"callback_on_step_end": second}, "x")
+    assert options["callback_on_step_end"](None, 0, 0, {"latents": 0}) == {"latents": 1}
+    assert seen == ["first", "second sees 1"]
+
+
+def strategy_from(source: str, folder: Path) -> Strategy:
+    path = folder / "odd.py"
+    path.write_text(source, encoding="utf-8")
+    module = ModuleType("odd")
+    module.__file__ = str(path)
+    like = find("channels_last")
+    return Strategy(
+        name="odd",
+        module=module,
+        genes={},
+        slot="odd",
+        order=1,
+        exact=True,
+        needs=like.needs,
+        conflicts=(),
+        known_good=(),
+    )
+
+
+def test_helpers_constants_and_imports_follow_and_comments_stay(tmp_path: Path) -> None:
+    source = '''
+from __future__ import annotations
+import math
+from engine.strategy import strategy
+LIMIT = 3  # why three
+UNUSED = 4
+
+def _helper(x: int) -> float:
+    # a reason
+    return math.sqrt(x) + LIMIT
+
+def apply(pipe, ctx):
+    """Docstring about _helper."""
+    return [_helper(i) for i in range(LIMIT)]
+'''
+    part = program._part(strategy_from(source, tmp_path), {})
+    text = "\n".join(part.sources)
+    assert "odd_LIMIT = 3" in text
+    assert "# a reason" in text
+    assert "return math.sqrt(x) + odd_LIMIT" in text
+    assert "return [odd_helper(i) for i in range(odd_LIMIT)]" in text
+    assert "UNUSED" not in text
+    assert part.imports == ("import math",)
+
+
+def test_a_parameter_that_hides_a_module_name_is_refused(tmp_path: Path) -> None:
+    source = "scale = 2\ndef apply(pipe, ctx, scale):\n    return scale\n"
+    with pytest.raises(TrialError, match="rename one"):
+        program._part(strategy_from(source, tmp_path), {})
+
+
+def test_a_program_runs_in_an_empty_folder_without_this_project(tmp_path: Path) -> None:
+    genome = {"sampler": {"name": "unipc", "steps": 4}, "deepcache": {}, "guidance": {}}
+    (tmp_path / "accelerated.py").write_text(generate(SUBJECT, genome, "test"), encoding="utf-8")
+    # -I leaves out the current folder and PYTHONPATH, so that the checkout cannot be found.
+    prompt = "a red circle on a white background"
+    command = [sys.executable, "-I", "accelerated.py", "--prompt", prompt]
+    done = subprocess.run(
+        [*command, "--model", str(CHECKPOINT)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "image.png").size == (64, 64)
+    alone = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert alone.returncode == 1
+    assert "give its folder" in alone.stderr

@@ -1,0 +1,163 @@
+"""Whole studies through the command line, on the miniature that ships, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine import handover, results
+from engine.results import Result
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ("+sweep=ga", "+debug=tiny", "objective=flops", "study=s")
+TRIALS = 4
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "engine", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(folder: Path, *arguments: str) -> str:
+    process = start(folder, *arguments)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], within_s: float = 200) -> None:
+    deadline = time.monotonic() + within_s
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = psutil.Process(process.pid).children(recursive=True)
+    assert found
+    return found
+
+
+def alive(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    _, left = psutil.wait_procs(processes, timeout=within_s)
+    return [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def searched(folder: Path) -> dict[int, Result]:
+    """The results that the search saw, by trial."""
+    found = {}
+    for path in folder.glob("*/result.json"):
+        if path.parent.name.isdigit():
+            earlier = path.with_name("search.json")
+            result = results.load(earlier if earlier.exists() else path)
+            found[result.trial] = result
+    return found
+
+
+def essence(found: dict[int, Result]) -> list[tuple[Any, ...]]:
+    return [(t, r.genome, r.cost_flops, r.loss, r.accuracy) for t, r in sorted(found.items())]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, finish(folder, *TINY)
+
+
+def test_a_study_hands_over_front_report_and_program(uninterrupted: tuple[Path, str]) -> None:
+    folder, output = uninterrupted
+    study = folder / "outputs" / "sweeps" / "s"
+    front = json.loads((study / "front.json").read_text(encoding="utf-8"))
+    assert front["study"]["evaluations"] == TRIALS
+    assert 0 <= front["study"]["overhead_share"] < 1
+    rows = front["front"]
+    assert rows
+    assert [r["speedup"] for r in rows] == sorted((r["speedup"] for r in rows), reverse=True)
+    for row in rows:
+        assert (study / row["program"]).exists()
+        assert row["cost_flops"] > 0
+    assert (study / "report.html").stat().st_size > 10_000
+    best = next(row for row in rows if row["meets_goal"])
+    shipped = (study / "best" / "accelerated.py").read_text(encoding="utf-8")
+    assert shipped == (study / best["program"]).read_text(encoding="utf-8")
+    assert "first pair of images" in output
+    assert (study / "first_pair.png").exists()
+
+
+def test_an_interrupted_and_killed_study_equals_an_uninterrupted_one(
+    uninterrupted: tuple[Path, str], tmp_path: Path
+) -> None:
+    study = tmp_path / "outputs" / "sweeps" / "s"
+    process = start(tmp_path, *TINY)
+    wait_for(study / "0" / "proposal.json", process)
+    workers = family(process)
+    process.send_signal(signal.SIGINT)
+    assert alive(workers, 2.0) == []
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "python -m engine +sweep=ga" in output
+    assert "study=s" in output
+    for number in ("1", "2", "3"):
+        process = start(tmp_path, *TINY)
+        wait_for(study / number / "proposal.json", process)
+        workers = family(process)
+        process.kill()
+        process.communicate()
+        assert alive(workers, 5.0) == []
+    told_before = essence(searched(study))
+    finish(tmp_path, *TINY)
+    found = searched(study)
+    assert sorted(found) == list(range(TRIALS))
+    assert len({r.key for r in found.values()}) == TRIALS
+    assert [row for row in essence(found) if row in told_before] == told_before
+    whole = searched(uninterrupted[0] / "outputs" / "sweeps" / "s")
+    assert essence(found) == essence(whole)
+
+
+def test_a_study_of_another_space_is_refused_and_left_as_it_is(
+    uninterrupted: tuple[Path, str],
+) -> None:
+    folder, _ = uninterrupted
+    ledger = folder / "outputs" / "sweeps" / "s" / "ledger.db"
+    before = ledger.read_bytes()
+    process = start(folder, *TINY, "goal.max_loss=0.5")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert "max_loss" in output
+    assert ledger.read_bytes() == before
+
+
+def test_a_stored_trial_shows_its_program_and_its_difference(
+    uninterrupted: tuple[Path, str],
+) -> None:
+    folder, _ = uninterrupted
+    text = finish(folder, "+trial=s/0", "+program=true")
+    assert text == (folder / "outputs/sweeps/s/0/accelerated.py").read_text(encoding="utf-8")
+    changed = finish(folder, "+trial=s/0", "+diff=baseline")
+    assert changed.startswith("--- baseline\n+++ trial 0\n")
+
+
+def test_a_single_technique_differs_from_the_baseline_in_one_strategy() -> None:
+    baseline = {"sampler": {"name": "dpmpp_2m", "steps": 20}}
+    assert handover.is_single({"sampler": {"name": "unipc", "steps": 8}}, baseline)
+    assert handover.is_single({**baseline, "tome": {"ratio": 0.5}}, baseline)
+    assert not handover.is_single(baseline, baseline)
+    both = {"sampler": {"name": "unipc", "steps": 8}, "tome": {"ratio": 0.5}}
+    assert not handover.is_single(both, baseline)
