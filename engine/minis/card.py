@@ -39,7 +39,7 @@ def scores_of_pipeline(folder: Path, scorer: ClipScorer, count: int) -> dict[str
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     captions = scenes.evaluation_captions(count, np.random.default_rng(0))
     images = draw(pipeline, captions, 50)

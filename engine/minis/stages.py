@@ -24,6 +24,8 @@ KL_WEIGHT = 1e-7
 """Weight of the KL term, summed over a latent, against errors that are means over pixels. With
 1e-5 the posterior's spread equalled the latents' own and colours were lost."""
 EMPTY_CAPTION_SHARE = 0.1
+DECODER_NOISE = 0.03
+"""Noise on the latents while the decoder is refined, as a share of their spread."""
 DAMAGED_FROM = 0.15
 """Noise from which an image counts as wrong in CLIP training; below it counts as right."""
 
@@ -75,6 +77,30 @@ def train_vae(schedule: Schedule, place: Place) -> AutoencoderKL:
     loop.train(vae, loss_at, schedule, place.checkpoint("vae"), title="autoencoder")
     vae.register_to_config(scaling_factor=1.0 / _latent_spread(vae, place))
     return vae
+
+
+def refine_decoder(schedule: Schedule, place: Place, vae: AutoencoderKL) -> None:
+    """Train the decoder alone, in place, on nearly exact latents: the posterior's noise of the
+    first stage blurs corners, and a denoiser delivers latents without it."""
+    import torch
+
+    decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder])
+    decoder.requires_grad_(True)
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng((6, step))
+        drawn = [scenes.render(scenes.sample(rng)) for _ in range(schedule.batch)]
+        images = to_tensor(drawn).to(place.device)
+        with torch.no_grad(), place.autocast():
+            latents = vae.encode(images).latent_dist.mode().float()
+            latents += DECODER_NOISE * latents.std() * torch.randn_like(latents)
+        with place.autocast():
+            restored = vae.decode(latents).sample.float()
+        gap = restored - images
+        return gap.abs().mean() + gap.square().mean()
+
+    loop.train(decoder, loss_at, schedule, place.checkpoint("decoder"), title="decoder")
+    decoder.requires_grad_(False)
 
 
 def _latent_spread(vae: AutoencoderKL, place: Place) -> float:

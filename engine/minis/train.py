@@ -32,6 +32,7 @@ class Preset:
     """Training lengths of one kind of machine; ``pool`` is the number of encoded scenes."""
 
     vae: Schedule
+    decoder: Schedule
     clip: Schedule
     unet: Schedule
     pool: int
@@ -41,13 +42,15 @@ class Preset:
 
 PRESETS = {
     "cpu": Preset(
-        vae=Schedule(steps=1600, batch=16, rate=2e-3),
+        vae=Schedule(steps=2000, batch=16, rate=2e-3),
+        decoder=Schedule(steps=800, batch=16, rate=1e-3),
         clip=Schedule(steps=2000, batch=32, rate=1e-3),
         unet=Schedule(steps=3200, batch=48, rate=8e-4, average=0.999),
         pool=24_000,
     ),
     "gpu": Preset(
         vae=Schedule(steps=6000, batch=32, rate=1e-3),
+        decoder=Schedule(steps=3000, batch=32, rate=1e-3),
         clip=Schedule(steps=8000, batch=64, rate=1e-3),
         unet=Schedule(steps=40_000, batch=128, rate=8e-4, average=0.9995),
         pool=100_000,
@@ -55,6 +58,7 @@ PRESETS = {
     # For tests of the machinery: a minute of training that draws nothing recognisable.
     "smoke": Preset(
         vae=Schedule(steps=3, batch=2, rate=1e-3),
+        decoder=Schedule(steps=3, batch=2, rate=1e-3),
         clip=Schedule(steps=3, batch=2, rate=1e-3),
         unet=Schedule(steps=3, batch=2, rate=1e-3, average=0.9),
         pool=64,
@@ -70,6 +74,7 @@ def train_sd_mini(preset: Preset, place: Place, out: Path) -> dict[str, float]:
 
     tokenizer = networks.build_tokenizer(place.folder / "tokenizer")
     vae = stages.train_vae(preset.vae, place).eval().requires_grad_(False)
+    stages.refine_decoder(preset.decoder, place, vae)
     clip = stages.train_clip(preset.clip, place, tokenizer, vae).eval().requires_grad_(False)
     text_encoder = CLIPTextModel(clip.config.text_config)
     text_encoder.load_state_dict(_text_part(clip, text_encoder))
@@ -94,7 +99,7 @@ def train_sd_mini(preset: Preset, place: Place, out: Path) -> dict[str, float]:
     )
     pipeline = assemble(tokenizer, text_encoder, vae, unet)
     _save_half(pipeline, clip, out)
-    return {s: loop.seconds_spent(place.checkpoint(s)) for s in ("vae", "clip", "unet")}
+    return {s: loop.seconds_spent(place.checkpoint(s)) for s in ("vae", "decoder", "clip", "unet")}
 
 
 def _text_part(clip: CLIPModel, text_encoder: Any) -> dict[str, torch.Tensor]:
@@ -225,7 +230,7 @@ def _run(name: str, options: dict[str, str]) -> int:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    whole: Any = StableDiffusionPipeline.from_pretrained(out, torch_dtype=torch.float32)
+    whole: Any = StableDiffusionPipeline.from_pretrained(out, dtype=torch.float32)
     whole.set_progress_bar_config(disable=True)
     _write_samples(whole, out / "samples.png")
     (out / "training.json").write_text(json.dumps(training, indent=1) + "\n")

@@ -59,7 +59,7 @@ def test_it_opens_with_plain_diffusers_and_draws_what_the_card_promises(
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32)
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(FOLDER, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     captions = scenes.evaluation_captions(40, np.random.default_rng(7))
     images = card.draw(pipeline, captions, 20)
