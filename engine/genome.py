@@ -19,6 +19,8 @@ from engine.strategy import Strategy, Value, nearest, registry
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
 """Text that Hydra's grammar takes unquoted and as text."""
+_FINE = 1000.0
+"""Steps for comparing fractions of a number of steps that the genome does not decide."""
 _WORDS = {"true", "false", "null", "nan", "inf"}
 
 
@@ -40,16 +42,21 @@ def canonical(
     for first, second in itertools.combinations(used, 2):
         _together(first, second)
     checked = {s.name: s.checked(genome[s.name]) for s in used}
+    steps = [checked[s.name][g.name] for s in used for g in s.genes.values() if g.sets == "steps"]
     for one in used:
-        _in_order(one, checked)
+        _in_order(one, checked, float(steps[0]) if steps else _FINE)
     return checked
 
 
-def _in_order(one: Strategy, checked: Genome) -> None:
+def _in_order(one: Strategy, checked: Genome, steps: float) -> None:
     """Refuse a gene that must stay below another strategy's and does not."""
     for gene, limit in one.needs.below:
         name, _, other = limit.partition(".")
-        if name in checked and not float(checked[one.name][gene]) < float(checked[name][other]):
+        if name not in checked:
+            continue
+        values = checked[one.name][gene], checked[name][other]
+        own, most = (int(float(value) * steps + 1e-6) for value in values)
+        if max(1, own) >= max(1, most):
             raise UsageError(
                 f"technique.{one.name}.{gene}={checked[one.name][gene]} must be below "
                 f"technique.{limit}={checked[name][other]}, else it has nothing to do"

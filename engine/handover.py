@@ -228,8 +228,7 @@ class Book:
                 "trial": top.trial,
                 "loss": top.loss,
             }
-        front = archive.front(accepted, memory=self.config.goal.memory_gib is not None)
-        rows = [self.row(result) for result in front]
+        rows = [self.row(result) for result in self._front(accepted)]
         self.best = next((row for row in rows if row["meets_goal"]), None)
         study = self.save(told)
         control = study["control"] or {}
@@ -262,6 +261,22 @@ class Book:
         console.say(f"report:  {report}")
         if self.best is not None:
             console.say(f"program: {self.folder / 'best' / 'accelerated.py'}")
+
+    def _front(self, accepted: list[Result]) -> list[Result]:
+        """The front among the points that keep the goal, and beyond its fastest the points that
+        would be faster at a price; a point that breaks a limit never hides one that keeps it."""
+        goal = dataclasses.asdict(self.config.goal)
+        memory = self.config.goal.memory_gib is not None
+        inside = archive.front(
+            [r for r in accepted if archive.within_goal(r, goal)], memory=memory
+        )
+        fastest = max((r.speedup or 0.0 for r in inside), default=0.0)
+        beyond = [
+            r
+            for r in archive.front(accepted, memory=memory)
+            if r not in inside and (r.speedup or 0.0) > fastest
+        ]
+        return sorted([*inside, *beyond], key=lambda r: -(r.speedup or 0.0))
 
     def _say_single(self) -> None:
         single = self.data["single"]

@@ -141,7 +141,8 @@ class Needs:
     libraries: tuple[str, ...] = ()
     below: tuple[tuple[str, str], ...] = ()
     """Pairs of an own gene and ``strategy.gene``: where that other strategy is on, the own value
-    must be smaller than its value."""
+    must be smaller than its value. Both are fractions of the denoising steps and are compared in
+    whole steps where the genome says how many there are."""
 
 
 @dataclass(frozen=True)

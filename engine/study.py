@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Launch = Callable[[list[list[str]], int], "Sequence[JobReturn]"]
 """Runs jobs (their overrides, number of the first) through the configured launcher."""
 
+SINGLES = 2
+"""Best single techniques that are measured again, to compare the compositions with."""
 ACCEPTED = 8
 """Points of the front that are measured again on the held-out prompts."""
 GENETIC = ("seeds", "crossover", "mutation", "immigrants", "screen")
@@ -232,7 +234,8 @@ class _Study:
             (r for r in near if archive.within_goal(r, dataclasses.asdict(goal))),
             key=lambda r: -(r.speedup or 0.0),
         )
-        single = [r for r in inside if handover.is_single(r.genome, self.evaluator.baseline)][:1]
+        single = [r for r in inside if handover.is_single(r.genome, self.evaluator.baseline)]
+        single = single[:SINGLES]
         for extra in [*single, *inside]:
             if extra not in chosen and (extra in single or len(chosen) < ACCEPTED):
                 chosen.append(extra)

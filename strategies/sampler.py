@@ -70,6 +70,10 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
             "UniPC, arXiv 2302.04867: 10 calls",
         ),
         KnownGood(
+            {"name": "unipc", "steps": 8, "spacing": "trailing"},
+            "UniPC, arXiv 2302.04867: made for 5 to 10 calls",
+        ),
+        KnownGood(
             {"name": "ddim", "steps": 50, "spacing": "leading"},
             "default of the Stable Diffusion release; DDIM, arXiv 2010.02502",
         ),

@@ -53,8 +53,9 @@ DOUBLED = (
         guidance=True,
     ),
     known_good=(
-        KnownGood({"gate": 0.4}, "README of tgate: gate step 10 of 25, SDXL 53.2 to 31.6 s"),
+        # First the one that leaves room for a guidance stop below it.
         KnownGood({"gate": 0.6}, "README of tgate: upper end of its range, 15 of 25"),
+        KnownGood({"gate": 0.4}, "README of tgate: gate step 10 of 25, SDXL 53.2 to 31.6 s"),
     ),
 )
 @dataclass(frozen=True)

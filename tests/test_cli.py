@@ -92,7 +92,7 @@ def test_flags_may_stand_between_overrides() -> None:
         (["technique=deepcache", "technique.deepcache.interval=99"], "is 99; allowed: 2 to 6"),
         (["-m", "technique=tome", "technique.tome.ratio=0.5,7"], "is 7; allowed: 0.1 to 0.7"),
         (["technique=deepcache", "technique.deepcache=3"], "names no gene"),
-        (["technique.deepcache.interval=3"], "add 'technique=[deepcache]'"),
+        (["technique.tome.ratio=0.3"], "add 'technique=[deepcache,sampler,tome]'"),
         (["technique=[tome,tome]"], "named twice"),
         (["technique=deepcache,tome"], "add -m"),
         (["goal.max_los=0.1"], "did you mean max_loss?"),

@@ -21,10 +21,12 @@ OPTIONS = sorted(
 )
 
 
-def test_defaults_compose_to_the_miniature_without_techniques(composed: Composed) -> None:
+def test_defaults_compose_to_the_miniature_with_a_first_composition(composed: Composed) -> None:
     config = composed()
-    assert (config.model.name, config.model.weights, config.technique) == ("sd-mini", "mini", {})
-    assert (config.baseline, config.objective) == ("strong", "time")
+    assert (config.model.name, config.model.weights) == ("sd-mini", "mini")
+    assert list(config.technique) == ["sampler", "deepcache"]
+    assert (config.baseline.name, config.objective) == ("strong", "time")
+    assert config.baseline.technique["sampler"]["steps"] == 20
     assert config.paths == PathsConfig("outputs")
 
 
@@ -54,13 +56,15 @@ def test_experiment_composes_techniques_that_the_command_line_can_replace(
 
 def test_tiny_debug_shrinks_the_search(composed: Composed) -> None:
     config = composed("+debug=tiny")
-    assert (config.debug, config.search.population, config.search.generations) == (True, 2, 1)
+    assert (config.debug, config.search.population, config.search.generations) == (True, 2, 2)
 
 
 def test_random_search_has_no_genetic_options() -> None:
     genetic = yaml.safe_load((CONF / "search" / "genetic.yaml").read_text())
     random = yaml.safe_load((CONF / "search" / "random.yaml").read_text())
-    assert set(genetic) - set(random) == {"seeds", "crossover", "mutation", "immigrants"}
+    assert set(genetic) - set(random) == {
+        *("seeds", "crossover", "mutation", "immigrants", "screen"),
+    }
 
 
 def test_technique_files_equal_their_strategies(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,14 +95,13 @@ def test_a_changed_and_an_orphaned_technique_file_are_stale(tmp_path: Path) -> N
         ("search.population=2.5", "whole number from 1 to 1000"),
         ("goal.max_loss=nan", "goal.max_loss=nan is out of bounds"),
         ("goal.max_loss=high", "a number from 0 to 1"),
-        ("baseline=storng", "did you mean strong?"),
         ("goal.keep_steps=3", "true or false"),
         ("study=../elsewhere", "is not a name"),
         ("trial=17", "is not STUDY/NUMBER"),
         ("program=true", "name it"),
         ("+goal.max_los=0.1", "did you mean max_loss?"),
         ("+technique.deepcach.interval=3", "did you mean deepcache?"),
-        ("+technique.deepcache.interval=99", "2 to 6"),
+        ("technique.deepcache.interval=99", "2 to 6"),
         ("model.name=${nothing}", "nothing"),
     ],
 )

@@ -120,9 +120,7 @@ def test_every_registered_strategy_has_a_canonical_default() -> None:
 
 def test_a_gene_that_must_be_below_another_is_held_to_it() -> None:
     together = {"tgate": {"gate": 0.4}, "guidance": {"stop": 0.6}}
-    with pytest.raises(
-        UsageError, match="must be below technique"
-    ):
+    with pytest.raises(UsageError, match="must be below technique"):
         genome.canonical(together)
     assert genome.canonical({"tgate": {"gate": 0.6}, "guidance": {"stop": 0.4}})
     assert genome.canonical({"guidance": {"stop": 0.6}})

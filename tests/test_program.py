@@ -48,7 +48,7 @@ def test_every_strategy_is_copied_as_it_stands_but_for_the_prefix() -> None:
                 body = ast.get_source_segment(source, node)
                 assert body is not None
                 # Whole lines without a renamed name stand in the program letter for letter.
-                own = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
+                own = dict(program._definitions(ast.parse(source)))
                 plain = [w for w in body.splitlines() if not any(o in w for o in own)]
                 assert all(line in text for line in plain), name
                 assert f"def {name}_{node.name}(" in text

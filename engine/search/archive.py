@@ -183,21 +183,25 @@ def within_goal(result: Result, goal: Mapping[str, Any]) -> bool:
     """
     if not result.ok:
         return False
-    base, own = result.accuracy_base, result.accuracy
-    drop = 0.0 if base is None or own is None else base - own
     upper = (
         (result.loss, goal.get("max_loss")),
-        (drop, goal.get("accuracy_drop")),
         (result.seconds_per_image, goal.get("seconds")),
         (result.memory_gib, goal.get("memory_gib")),
     )
     least = goal.get("speedup")
     return all(
         limit is None or (figure is not None and figure <= limit + 1e-9) for figure, limit in upper
-    ) and (least is None or (result.speedup or 0.0) >= least)
+    ) and (
+        (least is None or (result.speedup or 0.0) >= least)
+        and _accurate(result, goal.get("accuracy_drop"))
+    )
 
 
-def _accurate(result: Result, drop: float) -> bool:
-    if result.accuracy is None or result.accuracy_base is None:
+def _accurate(result: Result, drop: float | None) -> bool:
+    """Whether the checker's accuracy falls by at most that share of the prompts, or by one prompt
+    where they are so few that a single one is a larger share."""
+    if result.accuracy is None or result.accuracy_base is None or drop is None:
         return True
-    return result.accuracy >= result.accuracy_base - drop - 1e-9
+    judged = sum(s.arm == "base" and s.correct is not None for s in result.samples)
+    allowed = max(drop, 1 / judged) if judged else drop
+    return result.accuracy >= result.accuracy_base - allowed - 1e-9

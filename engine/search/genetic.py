@@ -20,7 +20,7 @@ from engine.errors import UsageError
 from engine.genome import canonical
 from engine.results import Genome, Result
 from engine.search import Proposal
-from engine.search.archive import REFERENCE, SLACK, hypervolume, measured, ranks
+from engine.search.archive import REFERENCE, hypervolume, measured, ranks
 from engine.search.random import unseen
 from engine.search.space import Space
 from engine.strategy import Strategy, Value, nearest
@@ -34,6 +34,10 @@ TOGGLE = 0.25
 """Chance that a mutation switches a slot rather than moves a gene."""
 COMBINED = 0.75
 """Chance that a combination of known-good settings uses a slot."""
+WIDE = 8.0
+"""Ratio of a grid's ends from which a mutation moves by a factor."""
+SPREAD = 0.3
+"""Standard deviation of that factor's logarithm."""
 BROOD = 64
 """Children made for each place when they are screened."""
 RIDGE = 0.1
@@ -291,15 +295,21 @@ class _Breeder:
         return self.space.draw(one.name, self.rng)
 
     def _moved(self, strategy: Strategy, gene: str, value: Value) -> Value:
-        """Another value: any other choice, or a geometric number of grid steps up or down."""
+        """Another value: any other choice, a geometric number of grid steps up or down, or on a
+        grid that spans a wide range a factor, since 10 steps are to 7 what 30 are to 21."""
         grid = self.space.values(strategy.name, gene)
         if strategy.genes[gene].choices:
             others = [other for other in grid if other != value]
             return others[self.rng.integers(len(others))]
+        import numpy as np
+
         assert not isinstance(value, str)
         here = min(range(len(grid)), key=lambda i: abs(float(grid[i]) - float(value)))
-        # Long grids take longer strides, about an eighth of the grid on average.
-        stride = int(self.rng.geometric(min(0.5, 8 / len(grid))))
+        if float(grid[0]) > 0 and float(grid[-1]) >= WIDE * float(grid[0]):
+            wanted = float(value) * float(np.exp(self.rng.normal(0, SPREAD)))
+            rest = [i for i in range(len(grid)) if i != here]
+            return grid[min(rest, key=lambda i: abs(float(grid[i]) - wanted))]
+        stride = int(self.rng.geometric(0.5))
         there = here + (stride if self.rng.random() < 0.5 else -stride)
         return grid[min(max(there, 0), len(grid) - 1)]
 
@@ -315,7 +325,8 @@ class _Model:
         import numpy as np
 
         self._space = space
-        self.reference = (REFERENCE[0], SLACK * max_loss)
+        # Beyond the limit nothing counts, else children crowd where losses are twice the limit.
+        self.reference = (REFERENCE[0], max_loss)
         self.points = [(r.speedup or 0.0, max(0.0, r.loss or 0.0)) for r in told]
         rows = np.array([self._features(space.fitted(r.genome)) for r in told])
         targets = np.array([[np.log(s), np.log(LOSS_FLOOR + x)] for s, x in self.points])

@@ -150,7 +150,9 @@ def _answer(session: Session, request: dict[str, Any]) -> tuple[dict[str, Any], 
         last = traceback.extract_tb(error.__traceback__)[-1:]
         where = f" ({os.path.basename(last[0].filename)}:{last[0].lineno})" if last else ""
         text = f"{type(error).__name__}: {error}"
-        traceback.print_exc()
+        # The log may be at its cap.
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         return {"ok": False, "stage": "run", "reason": text[:2000] + where}, b""
     return answer if isinstance(answer, tuple) else (answer, b"")
 

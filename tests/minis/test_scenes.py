@@ -83,7 +83,7 @@ def test_every_shape_is_recognised_at_every_size(shape: str, radius: float) -> N
     mask = scenes.distance(shape, 32, 32, radius) < 0
     name, overlap = classify(mask)
     assert name == shape
-    assert overlap > 0.85
+    assert overlap > 0.8
 
 
 def test_damage_keeps_the_range_and_grows(rng: np.random.Generator) -> None:

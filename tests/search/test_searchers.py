@@ -67,7 +67,8 @@ def test_the_first_generation_has_combinations_and_singles() -> None:
     asked = searcher("genetic", real_space(), 0).ask(7, [], set(), 0)
     origins = Counter(p.origin for p in asked)
     assert origins == {"seed": 6, "random": 1}
-    assert len(asked[0].genome) == 6
+    # All slots at once, but for a guidance stop that T-GATE's gate makes idle.
+    assert len(asked[0].genome) >= 5
     # A single stands on the sampler, which is always on.
     assert sum(len(p.genome) <= 2 for p in asked if p.origin == "seed") >= 2
 
