@@ -267,9 +267,7 @@ class Book:
         would be faster at a price; a point that breaks a limit never hides one that keeps it."""
         goal = dataclasses.asdict(self.config.goal)
         memory = self.config.goal.memory_gib is not None
-        inside = archive.front(
-            [r for r in accepted if archive.within_goal(r, goal)], memory=memory
-        )
+        inside = archive.front([r for r in accepted if archive.within_goal(r, goal)], memory=memory)
         fastest = max((r.speedup or 0.0 for r in inside), default=0.0)
         beyond = [
             r

@@ -49,10 +49,15 @@ def wait_for(path: Path, process: subprocess.Popen[str], within_s: float = 200) 
         time.sleep(0.05)
 
 
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = psutil.Process(process.pid).children(recursive=True)
-    assert found
-    return found
+def family(process: subprocess.Popen[str], within_s: float = 100) -> list[psutil.Process]:
+    """The processes that a running study has started, as soon as there are any."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        found = psutil.Process(process.pid).children(recursive=True)
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no worker was started")
 
 
 def alive(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
@@ -114,10 +119,12 @@ def test_an_interrupted_and_killed_study_equals_an_uninterrupted_one(
     assert process.returncode == 130
     assert "python -m engine +sweep=ga" in output
     assert "study=s" in output
-    for number in ("1", "2", "3"):
+    for moment in (1.0, 8.0, 14.0):
         process = start(tmp_path, *TINY)
-        wait_for(study / number / "proposal.json", process)
         workers = family(process)
+        time.sleep(moment)
+        assert process.poll() is None, process.communicate()[0]
+        workers += family(process)
         process.kill()
         process.communicate()
         assert alive(workers, 5.0) == []
