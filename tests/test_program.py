@@ -55,7 +55,8 @@ def test_every_strategy_is_copied_as_it_stands_but_for_the_prefix() -> None:
 
 
 def test_a_program_imports_nothing_of_this_project() -> None:
-    genome = {name: {} for name in _together()} | {"guidance": {"stop": 0.3}}
+    genome: dict[str, dict[str, object]] = {name: {} for name in _together()}
+    genome["guidance"] = {"stop": 0.3}
     text = generate(SUBJECT, genome, "test")
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from engine import handover, results
-from engine.results import Result
+from engine.results import Genome, Result
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("+sweep=ga", "+debug=tiny", "objective=flops", "study=s")
@@ -53,7 +53,7 @@ def family(process: subprocess.Popen[str], within_s: float = 100) -> list[psutil
     """The processes that a running study has started, as soon as there are any."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        found = psutil.Process(process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
         if found:
             return found
         time.sleep(0.05)
@@ -162,9 +162,10 @@ def test_a_stored_trial_shows_its_program_and_its_difference(
 
 
 def test_a_single_technique_differs_from_the_baseline_in_one_strategy() -> None:
-    baseline = {"sampler": {"name": "dpmpp_2m", "steps": 20}}
-    assert handover.is_single({"sampler": {"name": "unipc", "steps": 8}}, baseline)
-    assert handover.is_single({**baseline, "tome": {"ratio": 0.5}}, baseline)
+    baseline: Genome = {"sampler": {"name": "dpmpp_2m", "steps": 20}}
+    unipc: Genome = {"sampler": {"name": "unipc", "steps": 8}}
+    tome: Genome = {"tome": {"ratio": 0.5}}
+    assert handover.is_single(unipc, baseline)
+    assert handover.is_single(baseline | tome, baseline)
     assert not handover.is_single(baseline, baseline)
-    both = {"sampler": {"name": "unipc", "steps": 8}, "tome": {"ratio": 0.5}}
-    assert not handover.is_single(both, baseline)
+    assert not handover.is_single(unipc | tome, baseline)

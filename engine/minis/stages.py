@@ -72,7 +72,9 @@ def train_vae(schedule: Schedule, place: Place) -> AutoencoderKL:
             posterior = vae.encode(images).latent_dist
             restored = vae.decode(posterior.sample()).sample.float()
         gap = restored - images
-        return gap.abs().mean() + gap.square().mean() + KL_WEIGHT * posterior.kl().mean()
+        spread: torch.Tensor = posterior.kl().mean()
+        error: torch.Tensor = gap.abs().mean() + gap.square().mean()
+        return error + KL_WEIGHT * spread
 
     loop.train(vae, loss_at, schedule, place.checkpoint("vae"), title="autoencoder")
     vae.register_to_config(scaling_factor=1.0 / _latent_spread(vae, place))
@@ -97,7 +99,8 @@ def refine_decoder(schedule: Schedule, place: Place, vae: AutoencoderKL) -> None
         with place.autocast():
             restored = vae.decode(latents).sample.float()
         gap = restored - images
-        return gap.abs().mean() + gap.square().mean()
+        loss: torch.Tensor = gap.abs().mean() + gap.square().mean()
+        return loss
 
     loop.train(decoder, loss_at, schedule, place.checkpoint("decoder"), title="decoder")
     decoder.requires_grad_(False)

@@ -22,7 +22,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
             if step == stop:
                 raise KeyboardInterrupt
             data = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-            return (module(data) - data.sum(1, keepdim=True)).square().mean()
+            gap: torch.Tensor = module(data) - data.sum(1, keepdim=True)
+            return gap.square().mean()
 
         schedule = Schedule(steps=20, batch=8, rate=0.1, average=0.9)
         loop.train(module, loss_at, schedule, checkpoint, title="test")
@@ -31,11 +32,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
     run(whole, tmp_path / "whole.pt")
     before = loop.SAVE_EVERY_S
     try:
-        loop.SAVE_EVERY_S = 0.0  # type: ignore[misc]
+        loop.SAVE_EVERY_S = 0.0
         with pytest.raises(KeyboardInterrupt):
             run(fresh(), tmp_path / "parts.pt", stop=12)
     finally:
-        loop.SAVE_EVERY_S = before  # type: ignore[misc]
+        loop.SAVE_EVERY_S = before
     resumed = fresh()
     run(resumed, tmp_path / "parts.pt")
     assert torch.allclose(whole.weight, resumed.weight)
