@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from engine import models, program, results
 from engine.config import Config
 from engine.errors import TrialError, UsageError
 from engine.genome import canonical, describe, key
-from engine.measure import paired, quality, statistics
+from engine.measure import paired, quality
 from engine.measure.paired import Pairs, Series, Timed
+from engine.measure.summary import fidelity, summarised
 from engine.program import Subject
 from engine.results import Genome, Result, Sample
 from engine.worker.pool import Load, Pool, Worker
@@ -33,8 +34,6 @@ HOPELESS_LOSS = 0.3
 """Loss on two prompts from which a candidate is not worth eight."""
 WARM_CALLS = 5
 """Most calls of a warm-up; it ends earlier once two in a row differ by less than 10 %."""
-CONTROL_LIMITS = (0.97, 1.03)
-CONTROL_WIDTH = 0.10
 
 
 @dataclass
@@ -121,7 +120,7 @@ class Evaluator:
         return program.generate(self.subject, genome, describe(genome))
 
     @contextlib.contextmanager
-    def _running(self, genome: Genome, text: str) -> Iterator[tuple[Worker, Facts]]:
+    def running(self, genome: Genome, text: str) -> Iterator[tuple[Worker, Facts]]:
         """A loaded and warm worker with its facts."""
         worker = self._load(genome, text)
         try:
@@ -151,7 +150,7 @@ class Evaluator:
 
     def _warm(self, worker: Worker) -> Facts:
         """Calls until the time settles, and the cost in a call of its own (untimed)."""
-        prompt = self._prompts(1, "search", 0)[0]
+        prompt = self.prompts(1, "search", 0)[0]
         with self.accounts.on("generate"):
             seconds = [worker.generate(prompt, 0).seconds]
             limit = self.config.search.first_call_s
@@ -218,21 +217,21 @@ class Evaluator:
         base = self.base()
         text = self.program(blank.genome)
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
-        prompts = self._prompts(self.config.measure.search_prompts, "search", blank.trial + 1)
-        rng = self._rng("search", blank.trial)
+        prompts = self.prompts(self.config.measure.search_prompts, "search", blank.trial + 1)
+        rng = self.rng_for("search", blank.trial)
         pairs = Pairs(prompts, rng)
-        with self._running(blank.genome, text) as (worker, facts):
-            few = _rounds(self.config.measure.first_prompts)
-            first = self._rounds(base, worker, pairs, few, rng)
-            result = self._result(blank, [first], 0, facts, worker, folder)
+        with self.running(blank.genome, text) as (worker, facts):
+            few = rounds_for(self.config.measure.first_prompts)
+            first = self.rounds(base, worker, pairs, few, rng)
+            result = self.result(blank, [first], 0, facts, worker, folder)
             if result.loss is not None and result.loss > self._hopeless():
                 note = f"stopped after {self.config.measure.first_prompts} prompts: hopeless loss"
                 return replace(result, notes=(*result.notes, note))
-            rest = _rounds(self.config.measure.search_prompts) - few
+            rest = rounds_for(self.config.measure.search_prompts) - few
             if rest <= 0:
                 return replace(result, rung=1)
-            more = self._rounds(base, worker, pairs, rest, rng, few)
-            return self._result(blank, [first, more], 1, facts, worker, folder)
+            more = self.rounds(base, worker, pairs, rest, rng, few)
+            return self.result(blank, [first, more], 1, facts, worker, folder)
 
     def _hopeless(self) -> float:
         return max(HOPELESS_LOSS, 4 * self.config.goal.max_loss)
@@ -263,21 +262,21 @@ class Evaluator:
         Pictures are written under ``folder``; the result is returned, not written.
         """
         started, busy = time.monotonic(), self.accounts.total
-        rng = self._rng("acceptance", blank.trial, repeat)
-        prompts = self._prompts(self.config.measure.acceptance_prompts, "acceptance", 0)
+        rng = self.rng_for("acceptance", blank.trial, repeat)
+        prompts = self.prompts(self.config.measure.acceptance_prompts, "acceptance", 0)
         try:
             base = self.base()
-            with self._running(blank.genome, text) as (worker, facts):
+            with self.running(blank.genome, text) as (worker, facts):
                 pairs = Pairs(prompts, rng)
-                series = self._rounds(
-                    base, worker, pairs, _rounds(self.config.measure.acceptance_prompts), rng
+                series = self.rounds(
+                    base, worker, pairs, rounds_for(self.config.measure.acceptance_prompts), rng
                 )
-                result = self._result(blank, [series], 2, facts, worker, folder)
+                result = self.result(blank, [series], 2, facts, worker, folder)
         except TrialError as error:
             result = replace(blank, stage=error.stage, reason=f"at acceptance: {error.reason}")
         return replace(result, wall_s=time.monotonic() - started, busy_s=self.accounts.total - busy)
 
-    def _rounds(
+    def rounds(
         self,
         base: Any,
         worker: Worker,
@@ -294,7 +293,7 @@ class Evaluator:
         base.pause()
         return series
 
-    def _result(
+    def result(
         self,
         blank: Result,
         parts: list[Series],
@@ -306,7 +305,7 @@ class Evaluator:
         with self.accounts.on("score"):
             samples = self._samples([t for part in parts for t in part.timed], folder)
             whole = Series(tuple(t for part in parts for t in part.timed))
-            fidelity = _fidelity(whole)
+            decibels, similarity = fidelity(whole)
         memory = worker.memory_gib(self.machine.device)
         base = self.base()
         base_memory = base.worker.memory_gib(self.machine.device)
@@ -328,8 +327,8 @@ class Evaluator:
             first_call_s=facts.first_call_s,
             notes=tuple(notes),
             samples=tuple(samples),
-            psnr=fidelity[0],
-            ssim=fidelity[1],
+            psnr=decibels,
+            ssim=similarity,
         )
         return summarised(filled, self.config.objective)
 
@@ -360,88 +359,14 @@ class Evaluator:
                 self._scorer = quality.ClipScorer(models.locate_scorer(self.config.model))
         return self._scorer
 
-    # --- the study's own measurements
-
-    def control(self) -> dict[str, Any]:
-        """A/A: the baseline against a second copy of itself. Says whether timings can be used."""
-        base = self.base()
-        rng = self._rng("control")
-        text = self.program(self.baseline)
-        pairs = Pairs(self._prompts(self.config.measure.control_prompts, "search", 0), rng)
-        with self._running(self.baseline, text) as (twin, _facts):
-            series = self._rounds(
-                base, twin, pairs, _rounds(self.config.measure.control_prompts), rng
-            )
-        seconds = {arm: series.seconds(arm) for arm in ("base", "candidate")}
-        interval = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0)
-        low, high = CONTROL_LIMITS
-        outside = interval.low > high or interval.high < low
-        wide = interval.width > CONTROL_WIDTH
-        word = "usable"
-        if outside:
-            word = "void: the same program differs from itself; something else used the machine"
-        elif wide:
-            word = "void: timings scatter too much; close other programs and run again"
-        return {
-            "low": interval.low,
-            "median": interval.median,
-            "high": interval.high,
-            "ok": not (outside or wide),
-            "word": word,
-            **seconds,
-        }
-
-    def against_plain(self) -> dict[str, Any] | None:
-        """The plain program against the baseline, so that figures can be stated for both; None
-        when the baseline is the plain one."""
-        if not self.baseline:
-            return None
-        told = Result(0, {}, key({}), "baseline")
-        folder = self.folder / "baseline" / "plain"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = self.program({})
-        (folder / "accelerated.py").write_text(text, encoding="utf-8")
-        rng = self._rng("plain")
-        prompts = self._prompts(self.config.measure.acceptance_prompts, "acceptance", 0)
-        base = self.base()
-        with self._running({}, text) as (worker, facts):
-            series = self._rounds(
-                base,
-                worker,
-                Pairs(prompts, rng),
-                _rounds(self.config.measure.acceptance_prompts),
-                rng,
-            )
-            result = self._result(told, [series], 2, facts, worker, folder)
-        results.save(result, folder / "result.json")
-        if result.speedup is None:
-            return None
-        # The plain program is the slower one: how much longer it takes is 1 / speed-up.
-        return {
-            "label": f"plain, {self.subject.steps} steps",
-            "ratio": 1 / result.speedup,
-            "ratio_low": 1 / (result.speedup_high or result.speedup),
-            "ratio_high": 1 / (result.speedup_low or result.speedup),
-            "accuracy": result.accuracy,
-            "loss": result.loss,
-            "seconds_per_image": result.seconds_per_image,
-        }
-
-    def profile(self, genome: Genome) -> dict[str, float]:
-        """Milliseconds of each component in one image of this genome's program."""
-        with self._running(genome, self.program(genome)) as (worker, _facts):
-            runs = [worker.profile(self._prompts(1, "search", 0)[0], seed) for seed in range(5)]
-        names = runs[0].keys()
-        return {name: float(np.median([run[name] for run in runs])) for name in names}
-
     # --- prompts and chance
 
-    def _prompts(self, count: int, part: str, salt: int) -> list[str]:
+    def prompts(self, count: int, part: str, salt: int) -> list[str]:
         if self.config.prompt is not None:
             return [self.config.prompt] * count
         return models.prompts(self.config.model, count, self.config.search.seed + 7919 * salt, part)
 
-    def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
+    def rng_for(self, purpose: str, *numbers: int) -> np.random.Generator:
         """Chance that depends on the study's seed alone, so that a study can be repeated."""
         words = [ord(letter) for letter in purpose]
         return np.random.default_rng([self.config.search.seed, *words, *numbers])
@@ -466,67 +391,7 @@ def subject(config: Config, machine: Machine, location: models.Location) -> Subj
     )
 
 
-def summarised(result: Result, objective: str) -> Result:
-    """The result with every statistic recomputed from its raw samples."""
-    by_arm: Mapping[str, list[Sample]] = {
-        arm: sorted(
-            (s for s in result.samples if s.arm == arm), key=lambda s: (s.round, s.position // 2)
-        )
-        for arm in ("base", "candidate")
-    }
-    base, candidate = by_arm["base"], by_arm["candidate"]
-    base_s, candidate_s = [s.seconds for s in base], [s.seconds for s in candidate]
-    if objective == "flops":
-        speedups = _cost_ratio(result)
-        paper = speedups.median
-    else:
-        speedups = statistics.paired_ratio(base_s, candidate_s, 0)
-        paper = statistics.ratio_of_means(base_s, candidate_s)
-    result = replace(
-        result,
-        speedup=speedups.median,
-        speedup_low=speedups.low,
-        speedup_high=speedups.high,
-        speedup_paper=paper,
-        seconds_per_image=float(np.median(candidate_s)),
-        seconds_base=float(np.median(base_s)),
-        accuracy=_accuracy(candidate),
-        accuracy_base=_accuracy(base),
-    )
-    before = [s.score for s in base if s.score is not None]
-    after = [s.score for s in candidate if s.score is not None]
-    if len(before) < len(base) or len(after) < len(candidate):
-        return result
-    loss = statistics.relative_loss(before, after, 0)
-    return replace(result, loss=loss.median, loss_low=loss.low, loss_high=loss.high)
-
-
-def _cost_ratio(result: Result) -> statistics.Interval:
-    if not result.cost_flops or not result.cost_base_flops:
-        raise TrialError("run", "objective=flops, and this program's cost could not be counted")
-    ratio = result.cost_base_flops / result.cost_flops
-    return statistics.Interval(ratio, ratio, ratio)
-
-
-def _accuracy(samples: list[Sample]) -> float | None:
-    judged = [s.correct for s in samples if s.correct is not None]
-    return sum(judged) / len(judged) if judged else None
-
-
-def _fidelity(series: Series) -> tuple[float | None, float | None]:
-    """Mean PSNR (dB) and SSIM of the candidate's images to the baseline's on the same pairs."""
-    couples = [
-        (b.image, c.image)
-        for b, c in zip(series.of("base"), series.of("candidate"), strict=True)
-        if b.image.shape == c.image.shape
-    ]
-    if not couples:
-        return None, None
-    decibels = [quality.psnr(b, c) for b, c in couples]
-    return float(np.mean(decibels)), float(np.mean([quality.ssim(b, c) for b, c in couples]))
-
-
-def _rounds(prompts: int) -> int:
+def rounds_for(prompts: int) -> int:
     """Rounds that take at least so many prompts, two a round."""
     return (prompts + 1) // 2
 

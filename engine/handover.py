@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import __version__, console, results
+from engine import __version__, console, references, results
 from engine.config import Config
 from engine.errors import TrialError
 from engine.evaluate import WARM_CALLS, Evaluator
@@ -146,7 +146,7 @@ class Book:
     def control(self) -> None:
         """The A/A control, once a study."""
         if self.data["control"] is None and self.config.objective == "time":
-            self.data["control"] = self.evaluator.control()
+            self.data["control"] = references.control(self.evaluator)
         control = self.data["control"]
         if control is not None:
             span = f"{control['low']:.3f} to {control['high']:.3f}"
@@ -185,9 +185,9 @@ class Book:
     def plain(self) -> None:
         """The baseline against the plain program, and where an image's time goes; once a study."""
         if self.data["plain"] is None:
-            self.data["plain"] = self.evaluator.against_plain()
+            self.data["plain"] = references.against_plain(self.evaluator)
         if self.data["profile"] is None:
-            spent = self.evaluator.profile(self.evaluator.baseline)
+            spent = references.profile(self.evaluator, self.evaluator.baseline)
             self.data["profile"] = {f"{name}_ms": value for name, value in spent.items()}
 
     def save(self, told: list[Result], *, alone: bool = True) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.app import difference
 from engine.errors import TrialError
-from engine.evaluate import summarised
+from engine.measure.summary import summarised
 from engine.results import Result, Sample
 
 
