@@ -123,7 +123,10 @@ def test_an_interrupted_and_killed_study_equals_an_uninterrupted_one(
         process = start(tmp_path, *TINY)
         workers = family(process)
         time.sleep(moment)
-        assert process.poll() is None, process.communicate()[0]
+        if process.poll() is not None:
+            # A fast machine may be done by then; the earlier moments have been tried.
+            assert process.returncode == 0, process.communicate()[0]
+            break
         workers += family(process)
         process.kill()
         process.communicate()
