@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from engine.genome import describe as describe
+
 NONE = "\u2013"
 """What stands where nothing was measured: an en dash."""
 
@@ -83,15 +85,6 @@ def value(item: object) -> str:
     if isinstance(item, list | tuple):
         return ", ".join(map(value, item)) or NONE
     return str(item)
-
-
-def describe(genome: Mapping[str, Mapping[str, Any]]) -> str:
-    """A genome on one line: ``sampler name=unipc steps=8 · deepcache interval=3``."""
-    parts = [
-        " ".join([name, *(f"{gene}={value(setting)}" for gene, setting in genes.items())])
-        for name, genes in genome.items()
-    ]
-    return " · ".join(parts) or "no technique"
 
 
 def goal_words(goal: Mapping[str, Any]) -> str:
