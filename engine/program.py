@@ -17,7 +17,7 @@ from engine import __version__
 from engine.errors import TrialError
 from engine.genome import canonical, context_fields
 from engine.results import Genome
-from engine.strategy import FUNCTIONS, Strategy, Value, find
+from engine.strategy import FUNCTIONS, PLACED, Strategy, Value, find
 
 TEMPLATE = Path(__file__).with_name("program.jinja")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
@@ -104,6 +104,8 @@ class _Part:
     functions: frozenset[str]
     genes: str
     """The genes as keyword arguments in Python."""
+    after_move: bool
+    """Whether ``apply`` runs after the pipeline was moved to its device."""
 
 
 def _versions(genome: Genome) -> dict[str, str]:
@@ -132,6 +134,7 @@ def _part(strategy: Strategy, genes: Mapping[str, Value]) -> _Part:
         imports=tuple(dict.fromkeys(imported[name] for name in sorted(used & set(imported)))),
         functions=frozenset(roots),
         genes=", ".join(f"{name}={value!r}" for name, value in genes.items()),
+        after_move=strategy.order >= PLACED,
     )
 
 

@@ -18,10 +18,12 @@ Genome = dict[str, dict[str, Value]]
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed image; ``arm`` is "base" or "candidate".
+    """One image of a timed request; ``arm`` is "base" or "candidate".
 
-    Seconds are the coordinator's clock from the request to the last byte; ``score`` is the CLIP
-    score (cosine times 100), ``correct`` the exact checker's word on a miniature (else None).
+    Seconds are the coordinator's clock from the request to the last byte, for the whole request:
+    of a batch only the image with ``index`` 0 counts for time. ``score`` is the CLIP score (cosine
+    times 100), ``correct`` the exact checker's word on a miniature (else None), ``ssim`` the
+    candidate's similarity to the baseline's image of the same pair.
     """
 
     arm: str
@@ -34,6 +36,11 @@ class Sample:
     correct: bool | None = None
     image: str | None = None
     """Path of the stored picture, relative to the trial's folder."""
+    height: int | None = None
+    width: int | None = None
+    batch: int = 1
+    index: int = 0
+    ssim: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Result:
     loss: float | None = None
     loss_low: float | None = None
     loss_high: float | None = None
+    loss_worst: float | None = None
+    """Mean loss of the worst tenth of the prompts; measured where fidelity is the quality."""
     accuracy: float | None = None
     accuracy_base: float | None = None
     psnr: float | None = None
@@ -68,9 +77,18 @@ class Result:
     cost_base_flops: float | None = None
     forwards: int | None = None
     seconds_per_image: float | None = None
+    seconds_low: float | None = None
+    seconds_high: float | None = None
+    seconds_p95: float | None = None
+    """95th percentile of the seconds of a request."""
     seconds_base: float | None = None
+    images_per_second: float | None = None
     load_s: float | None = None
+    load_base_s: float | None = None
     first_call_s: float | None = None
+    first_call_base_s: float | None = None
+    recompilations: int | None = None
+    """Graphs that were compiled after the warm-up; None where nothing is compiled."""
     wall_s: float | None = None
     busy_s: float | None = None
     """Seconds of the wall time spent on loading, generating and scoring; the rest is overhead."""
@@ -98,6 +116,11 @@ ROW = [
     "memory_gib",
     "cost_flops",
     "seconds_per_image",
+    "seconds_p95",
+    "images_per_second",
+    "loss_worst",
+    "first_call_s",
+    "recompilations",
     "program",
 ]
 """The fields of a row of front.json, in order."""
@@ -105,7 +128,25 @@ ROW = [
 
 def row(result: Result, **more: Any) -> dict[str, Any]:
     """A result as a row of front.json; ``more`` is appended (figures against other baselines)."""
-    return {name: getattr(result, name) for name in ROW} | more
+    figures = {name: getattr(result, name) for name in ROW}
+    return figures | {"break_even": break_even(result)} | more
+
+
+def break_even(result: Result) -> float | None:
+    """Images after which the longer load and first call have paid; 0 if they are not longer.
+
+    None where something is not known or the program is no faster than the baseline.
+    """
+    start = (result.load_s, result.first_call_s)
+    start_base = (result.load_base_s, result.first_call_base_s)
+    steady = (result.seconds_base, result.seconds_per_image)
+    if None in (*start, *start_base, *steady):
+        return None
+    extra = sum(s or 0.0 for s in start) - sum(s or 0.0 for s in start_base)
+    saved = (result.seconds_base or 0.0) - (result.seconds_per_image or 0.0)
+    if extra <= 0:
+        return 0.0
+    return extra / saved if saved > 0 else None
 
 
 def write_json(path: Path, data: Any) -> None:

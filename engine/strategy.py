@@ -1,8 +1,8 @@
 """What a strategy file declares, and the registry that finds the files.
 
 A strategy is one module: a frozen dataclass under :func:`strategy` whose fields are the genes,
-and up to four functions (``load``, ``apply``, ``call``, ``reset``) that the program generator
-copies, plus ``active``, which only the engine calls. Importing such a module must stay cheap:
+and up to five functions (``load``, ``apply``, ``place``, ``call``, ``reset``) that the program
+generator copies, plus ``active``, which only the engine calls. Importing such a module must stay cheap:
 torch and diffusers are imported inside the functions.
 """
 
@@ -23,8 +23,10 @@ from typing import Any, Protocol, TypeVar
 from engine.errors import UsageError
 
 Value = bool | int | float | str
-FUNCTIONS = ("load", "apply", "call", "reset")
+FUNCTIONS = ("load", "apply", "place", "call", "reset")
 """Functions that the generator copies into a program, in the order of their use."""
+PLACED = 90
+"""Order from which ``apply`` runs after the pipeline was moved to its device (compilation)."""
 
 
 class Context(Protocol):
@@ -128,13 +130,18 @@ def gene(
 class Needs:
     """What must hold for a strategy to apply; empty means anything goes.
 
-    ``modules`` are class names that must occur inside the denoiser, ``inputs`` are parameters
-    that the pipeline's call must take: both are probed on the loaded pipeline.
+    ``modules`` are class names that must occur inside the denoiser, ``methods`` are methods that it
+    must have, ``parts`` are components that the pipeline must have, ``inputs`` are parameters that
+    the pipeline's call must take: all are probed on the loaded pipeline. ``tools`` are programs of
+    which one must be on the PATH where the device is a CPU.
     """
 
     backbone: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
     guidance: bool = False
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
@@ -163,6 +170,8 @@ class Declared:
     needs: Needs
     conflicts: tuple[str, ...]
     known_good: tuple[KnownGood, ...]
+    timed_only: bool
+    first_call_s: float
 
 
 _T = TypeVar("_T", bound=type)
@@ -176,19 +185,25 @@ def strategy(
     needs: Needs | None = None,
     conflicts: tuple[str, ...] = (),
     known_good: tuple[KnownGood, ...] = (),
+    timed_only: bool = False,
+    first_call_s: float = 0.0,
 ) -> Callable[[_T], _T]:
     """Mark a frozen dataclass as a strategy's genes.
 
     ``slot``: at most one strategy per slot in a genome. ``order``: place in ``accelerate``,
-    lower first (10 scheduler, 40 layout, 50 attention, 60 tokens, 70 caches, 80 guidance).
-    ``exact``: the picture stays the same up to rounding.
+    lower first (5 precision, 10 scheduler, 30 fusion, 35 quantization, 40 layout, 45 VAE,
+    50 attention, 60 tokens, 70 caches, 80 guidance, 85 placement, from 90 after the move to the
+    device: 95 compilation). ``exact``: the picture stays the same up to rounding.
+    ``timed_only``: it changes seconds or memory and no counted operation, so a search by counted
+    operations leaves it out. ``first_call_s``: seconds that it typically adds to the first call on
+    a CPU; a search there leaves it out when that exceeds its limit.
     """
 
     def mark(cls: _T) -> _T:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} must be a dataclass")
         cls.__strategy__ = Declared(  # type: ignore[attr-defined]
-            slot, order, exact, needs or Needs(), conflicts, known_good
+            slot, order, exact, needs or Needs(), conflicts, known_good, timed_only, first_call_s
         )
         return cls
 
@@ -208,6 +223,8 @@ class Strategy:
     needs: Needs
     conflicts: tuple[str, ...]
     known_good: tuple[KnownGood, ...]
+    timed_only: bool
+    first_call_s: float
 
     @property
     def summary(self) -> str:

@@ -29,6 +29,7 @@ from engine.strategy import KnownGood, Needs, strategy
     slot="layout",
     order=40,
     exact=True,
+    timed_only=True,
     needs=Needs(modules=("Conv2d",)),
     known_good=(KnownGood({}, "diffusers documentation, speed up inference: channels last"),),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,12 @@ def unmet(needs: Needs, pipe: Any, denoiser: str, device: str) -> str | None:
     for module in needs.modules:
         if module not in inside:
             return f"the {denoiser} has no {module}"
+    for method in needs.methods:
+        if not callable(getattr(network, method, None)):
+            return f"{type(network).__name__} has no {method}"
+    for part in needs.parts:
+        if getattr(pipe, part, None) is None:
+            return f"{type(pipe).__name__} has no {part}"
     taken = inspect.signature(type(pipe).__call__).parameters
     for name in needs.inputs:
         if name not in taken:
@@ -45,6 +52,8 @@ def unmet(needs: Needs, pipe: Any, denoiser: str, device: str) -> str | None:
         return f"{type(pipe).__name__} has no classifier-free guidance"
     if needs.devices and device not in needs.devices:
         return f"it needs {' or '.join(needs.devices)}, this runs on {device}"
+    if needs.tools and device == "cpu" and not any(map(shutil.which, needs.tools)):
+        return f"it needs one of these programs: {', '.join(needs.tools)}"
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     if needs.dtypes and dtype not in needs.dtypes:
         return f"it needs {' or '.join(needs.dtypes)}, the {denoiser} is {dtype}"
