@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import console, handover, results, session
-from engine.config import Config, from_mapping, read
+from engine.config import from_mapping, read
 from engine.errors import UsageError
 from engine.evaluate import Evaluator
 from engine.genome import describe, key
 from engine.measure.statistics import Interval, combine
 from engine.results import Result
+from engine.schema import Config
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -57,10 +59,10 @@ def _single(
             _refuse_inapplicable(config, evaluator)
         with console.working("A/A control: the baseline against itself"):
             book.control()
-        text = evaluator.program(config.technique)
+        text = evaluator.arms.program(config.technique)
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
         blank = Result(0, config.technique, key(config.technique), "user")
-        with console.working("36 prompts against the baseline"):
+        with console.working(f"{config.measure.acceptance_prompts} prompts against the baseline"):
             result = evaluator.acceptance(blank, text, folder, 0)
         result = replace(result, program="accelerated.py")
         results.save(result, folder / "result.json")
@@ -84,7 +86,7 @@ def _shown(book: handover.Book, result: Result, folder: Path) -> dict[str, float
 
 
 def _refuse_inapplicable(config: Config, evaluator: Evaluator) -> None:
-    reasons = evaluator.applicable()
+    reasons = evaluator.arms.applicable()
     for name in config.technique:
         if reasons[name] is not None:
             able = ", ".join(n for n, reason in reasons.items() if reason is None)
@@ -126,7 +128,9 @@ def _repeat(config: Config, home: Path, told: Result, text: str, out: Path) -> d
 
     study = json.loads((home / "study.json").read_text(encoding="utf-8"))
     stored = yaml.safe_load(study["config"])
-    then = from_mapping(stored | {"hw": _plain(config.hw), "study": None, "trial": None})
+    now = {"hw": _plain(config.hw), "study": None, "trial": None}
+    # A key that is younger than the study has today's value.
+    then = from_mapping(_over(_plain(config), stored) | now)
     machine = session.machine_of(then)
     # Seconds since 1970 choose seeds that no earlier measurement used.
     repeat = int(time.time())
@@ -168,3 +172,12 @@ def _plain(node: Any) -> dict[str, Any]:
     import dataclasses
 
     return dataclasses.asdict(node)
+
+
+def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others laid over them, group by group; techniques are replaced whole."""
+    merged = dict(below)
+    for name, value in above.items():
+        group = isinstance(value, Mapping) and isinstance(merged.get(name), dict)
+        merged[name] = _over(merged[name], value) if group and name != "technique" else value
+    return merged

@@ -1,4 +1,4 @@
-"""The typed schema of ``conf/``, checked once after composition.
+"""The composed configuration, read into its schema and checked once.
 
 ``python -m engine.config`` writes ``conf/technique/*.yaml`` from the strategies; with ``--check``
 it only says which files are stale and exits with 1.
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from engine.errors import UsageError
 from engine.genome import from_config
-from engine.results import Genome
+from engine.requests import shapes_of
+from engine.schema import Config, OneOf, Parsed, Within
 from engine.strategy import Strategy, nearest, registry
 
 if TYPE_CHECKING:
@@ -29,138 +30,12 @@ WRITTEN = "# Written by `python -m engine.config` from "
 
 
 @dataclass(frozen=True)
-class Within:
-    """Bounds of a number, both legal."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """The legal texts of a key."""
-
-    choices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A model: where its weights are and how its authors run it (the plain baseline)."""
-
-    name: str
-    id: str
-    revision: str | None
-    pipeline: str
-    backbone: Annotated[str, OneOf(("unet", "transformer"))]
-    denoiser: Annotated[str, OneOf(("unet", "transformer"))]
-    steps: Annotated[int, Within(1, 1000)]
-    guidance_scale: Annotated[float, Within(0, 50)]
-    height: Annotated[int, Within(8, 8192)]
-    width: Annotated[int, Within(8, 8192)]
-    prediction: Annotated[str, OneOf(("noise", "v", "flow"))]
-    prompts: Annotated[str, OneOf(("scenes", "general"))]
-    weights: str
-    gated: bool
-    download_gib: Annotated[float, Within(0, 2000)]
-    scorer: str | None
-    """Folder or hub id of the CLIP model that scores its images; null measures no quality."""
-
-
-@dataclass(frozen=True)
-class BaselineConfig:
-    """Against what speed and loss are measured, as a genome."""
-
-    name: str
-    label: str
-    technique: Genome
-
-
-@dataclass(frozen=True)
-class HwConfig:
-    """A hardware profile; memory is that of the device and is a lower limit in GiB."""
-
-    name: str
-    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
-    threads: Annotated[int | None, Within(1, 1024)]
-    memory_gib: Annotated[float | None, Within(0, 4096)]
-    match: str | None
-    allow_mismatch: bool
-
-
-@dataclass(frozen=True)
-class GoalConfig:
-    """What the search is for. Losses are fractions of the baseline's score."""
-
-    max_loss: Annotated[float, Within(0, 1)]
-    accuracy_drop: Annotated[float, Within(0, 1)]
-    keep_steps: bool
-    speedup: Annotated[float | None, Within(1, 1000)]
-    seconds: Annotated[float | None, Within(0, 86400)]
-    memory_gib: Annotated[float | None, Within(0, 4096)]
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """How to search. The last five belong to ``genetic`` alone; ``conf/search/genetic.yaml``
-    says what they do."""
-
-    name: Annotated[str, OneOf(("genetic", "random"))]
-    population: Annotated[int, Within(1, 1000)]
-    generations: Annotated[int, Within(1, 1000)]
-    minutes: Annotated[float | None, Within(0, 100_000)]
-    seed: Annotated[int, Within(0, 2**31 - 1)]
-    first_call_s: Annotated[float, Within(0, 86400)]
-    timeout_s: Annotated[float, Within(1, 86400)]
-    seeds: bool = False
-    crossover: Annotated[float, Within(0, 1)] = 0.0
-    mutation: Annotated[float, Within(0, 1)] = 0.0
-    immigrants: Annotated[int, Within(0, 1000)] = 0
-    screen: bool = False
-
-
-@dataclass(frozen=True)
-class MeasureConfig:
-    """Prompts of each rung, two to a round; an odd number is rounded up."""
-
-    first_prompts: Annotated[int, Within(2, 1000)]
-    search_prompts: Annotated[int, Within(2, 1000)]
-    acceptance_prompts: Annotated[int, Within(2, 10_000)]
-    control_prompts: Annotated[int, Within(2, 1000)]
-
-
-@dataclass(frozen=True)
-class PathsConfig:
-    outputs: str
-
-
-@dataclass(frozen=True)
-class Config:
-    """The composed configuration; ``technique`` is the genome in canonical form."""
-
-    model: ModelConfig
-    hw: HwConfig
-    technique: Genome
-    baseline: BaselineConfig
-    goal: GoalConfig
-    search: SearchConfig
-    measure: MeasureConfig
-    paths: PathsConfig
-    objective: Annotated[str, OneOf(("time", "flops"))]
-    study: str | None
-    debug: bool
-    prompt: str | None
-    trial: str | None
-    program: bool
-    diff: str | None
-
-
-@dataclass(frozen=True)
 class Key:
     """A leaf of the schema: its legal types and what else limits it."""
 
     path: str
     kinds: frozenset[type]
-    rule: Within | OneOf | None
+    rule: Within | OneOf | Parsed | None
 
     @classmethod
     def of(cls, path: str, hint: Any) -> Key:
@@ -172,6 +47,10 @@ class Key:
 
     def checked(self, value: object) -> Any:
         """The value in its declared type; raises UsageError that names what is allowed."""
+        if isinstance(self.rule, Parsed):
+            if value is not None and not isinstance(value, self.rule.kind):
+                raise UsageError(f"{self.path}={value!r} is not allowed; it takes {self.allowed}")
+            return self.rule.kind() if value is None and self.rule.kind is list else value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is None and types.NoneType in self.kinds:
             return None
@@ -191,6 +70,8 @@ class Key:
     @property
     def allowed(self) -> str:
         """The legal values in words."""
+        if isinstance(self.rule, Parsed):
+            return self.rule.words
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         text = next(word for kind, word in words.items() if kind in self.kinds)
         if isinstance(self.rule, Within):
@@ -219,6 +100,8 @@ def keys(cls: type = Config, prefix: str = "") -> dict[str, Key]:
 
 def unknown_key(path: str) -> UsageError:
     """The error for a key that the schema lacks, with the nearest keys beside it."""
+    if path == "local":
+        return UsageError("the first line of conf/local/default.yaml must be '# @package _global_'")
     known = keys()
     parent, _, leaf = path.rpartition(".")
     if parent and any(key.startswith(parent + ".") for key in known):
@@ -247,6 +130,9 @@ def read(cfg: DictConfig) -> Config:
 def from_mapping(data: Mapping[str, Any]) -> Config:
     """``read`` for plain data, such as a stored ``run.json``."""
     config: Config = _build(Config, data, "")
+    model, workload = config.model, config.workload
+    shapes = shapes_of(workload.shapes, model.height, model.width)  # type: ignore[arg-type]
+    config = dataclasses.replace(config, workload=dataclasses.replace(workload, shapes=shapes))
     if config.study is not None and not re.fullmatch(r"[\w][\w.-]*", config.study):
         raise UsageError(
             f"study={config.study!r} is not a name; use letters, digits, '.', '_' and '-'"

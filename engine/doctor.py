@@ -17,6 +17,8 @@ from engine.hardware import (
 )
 from engine.listing import table
 from engine.models import CHECKPOINTS
+from engine.prune import compile_cache, compiled, paths_of
+from engine.schema import PathsConfig
 from engine.strategy import Needs, registry
 
 Row = tuple[str, str, str, str]
@@ -30,10 +32,11 @@ def show() -> int:
         ("processor", "yes", f"{processor_name()}, {usable_cores()} cores", ""),
         ("memory", "yes", f"{memory_gib():g} GiB", ""),
     ]
-    essential = [_libraries(versions), _outputs(), _miniature()]
+    paths = paths_of() if "hydra-core" in versions else PathsConfig("outputs", None, None, None)
+    essential = [_libraries(versions), _outputs(Path(paths.outputs)), _miniature()]
     machine = _machine() if "torch" in versions else None
     rows += essential + (_device(machine) + _techniques(machine) if machine else [])
-    rows += _hub()
+    rows += [_compiled(compile_cache(paths)), *_hub(paths.models)]
     table(["subject", "usable", "found", "remedy"], rows)
     return int(any(row[1] == "no" for row in essential))
 
@@ -54,15 +57,27 @@ def _libraries(versions: dict[str, str]) -> Row:
     return "libraries", "no", f"missing: {', '.join(missing)}; {found}", remedy
 
 
-def _outputs() -> Row:
-    from engine.cli import check_outputs
+def _outputs(folder: Path) -> Row:
+    from engine.precheck import check_outputs
 
     try:
-        check_outputs(Path("outputs"))
+        check_outputs(folder)
     except UsageError as error:
         return "results", "no", str(error), "paths.outputs=FOLDER"
-    free = shutil.disk_usage(".").free / 2**30
-    return "results", "yes", f"outputs/ can be written, {free:.0f} GiB free", ""
+    free = shutil.disk_usage(_existing(folder)).free / 2**30
+    return "results", "yes", f"{folder}/ can be written, {free:.0f} GiB free", ""
+
+
+def _existing(folder: Path) -> Path:
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def _compiled(cache: Path) -> Row:
+    words = compiled(cache).words()
+    return "compiled code", "yes", f"{words} in {cache}; +prune=cache shows what may go", ""
 
 
 def _miniature() -> Row:
@@ -107,6 +122,8 @@ def _lacking(needs: Needs, machine: Machine) -> str:
     """What a strategy needs of the machine and is not there, in words; empty if nothing."""
     absent = [name for name in needs.libraries if name not in machine.versions]
     lacking = [f"the library {name}" for name in absent]
+    if needs.tools and machine.device == "cpu" and not any(map(shutil.which, needs.tools)):
+        lacking.append(f"one of {', '.join(needs.tools)} on the PATH")
     if needs.devices and machine.device not in needs.devices:
         lacking.append(f"the device {' or '.join(needs.devices)}")
     if needs.dtypes and not set(needs.dtypes) & set(machine.fast_dtypes):
@@ -114,11 +131,13 @@ def _lacking(needs: Needs, machine: Machine) -> str:
     return " and ".join(lacking)
 
 
-def _hub() -> list[Row]:
+def _hub(models: str | None) -> list[Row]:
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
         remedy = "unset it, or model.weights=FOLDER"
         return [("model hub", "no", "HF_HUB_OFFLINE is set", remedy)]
     token = "a token is set" if get_token() else "no token: gated models need `hf auth login`"
-    return [("model hub", "yes", f"downloads go to {constants.HF_HUB_CACHE}; {token}", "")]
+    return [
+        ("model hub", "yes", f"downloads go to {models or constants.HF_HUB_CACHE}; {token}", "")
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class UsageError(Exception):
     """A wrong value: the message is one line that says what is wrong, what is allowed and what
@@ -22,3 +24,18 @@ class TrialError(Exception):
 
 class GoalMissed(Exception):
     """The search ended in order, but nothing that it found keeps the goal; exit status 1."""
+
+
+def line(error: Exception) -> str:
+    """An exception as one line for a person."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UsageError | GoalMissed):
+        return text
+    if isinstance(error, TrialError):
+        return f"failed at {error.stage}: {text}"
+    absent = re.match(r"Could not override '(?!hydra)([\w.]+)'", text)
+    if absent:
+        return f"{absent[1]} does not exist with the options that were chosen; --cfg job shows all"
+    if type(error).__module__.startswith(("hydra.", "omegaconf.")):
+        return text if len(text) <= 300 else text[:300] + "..."
+    return f"{type(error).__name__}: {text} (debug=true shows where)"

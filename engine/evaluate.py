@@ -7,81 +7,31 @@ stands on the front. A candidate that fails at any stage costs only itself.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from engine import models, program, results
-from engine.config import Config
-from engine.errors import TrialError, UsageError
-from engine.genome import canonical, describe, key
-from engine.measure import paired, quality
-from engine.measure.paired import Pairs, Series, Timed
-from engine.measure.summary import fidelity, summarised
-from engine.program import Subject
-from engine.results import Genome, Result, Sample
-from engine.worker.pool import Load, Pool, Worker
+from engine import results
+from engine.arms import Arms, Facts
+from engine.errors import TrialError
+from engine.genome import key
+from engine.measure import paired
+from engine.measure.paired import Pairs, Series
+from engine.measure.summary import summarised
+from engine.results import Genome, Result
+from engine.schema import Config
+from engine.scoring import Scoring
+from engine.worker.pool import Worker
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from engine.hardware import Machine
 
 HOPELESS_LOSS = 0.3
 """Loss on two prompts from which a candidate is not worth eight."""
-WARM_CALLS = 5
-"""Most calls of a warm-up; it ends earlier once two in a row differ by less than 10 %."""
-
-
-@dataclass
-class Accounts:
-    """Seconds spent on what a study is for; the rest of its wall time is overhead."""
-
-    spent: dict[str, float] = field(
-        default_factory=lambda: {"generate": 0.0, "load": 0.0, "score": 0.0}
-    )
-
-    @contextlib.contextmanager
-    def on(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.spent[name] += time.monotonic() - started
-
-    @property
-    def total(self) -> float:
-        return sum(self.spent.values())
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a worker's warm-up told: cost of one image and the first call's seconds."""
-
-    flops: int | None
-    forwards: int
-    first_call_s: float
-    unknown: tuple[str, ...] = ()
-
-
-class _Baseline:
-    """The resident baseline as an arm. Its failure is ours and ends the study, resumable."""
-
-    def __init__(self, worker: Worker, facts: Facts) -> None:
-        self.worker = worker
-        self.facts = facts
-        self.pid = worker.pid
-        self.pause = worker.pause
-        self.resume = worker.resume
-
-    def generate(self, prompt: str, seed: int) -> Any:
-        try:
-            return self.worker.generate(prompt, seed)
-        except TrialError as error:
-            raise RuntimeError(f"the baseline failed: {error.reason}") from error
 
 
 class Evaluator:
@@ -95,14 +45,11 @@ class Evaluator:
         self.config = config
         self.machine = machine
         self.folder = folder
-        self.accounts = Accounts()
-        self.location = models.locate(config.model)
-        self.subject = subject(config, machine, self.location)
-        self.baseline = canonical(config.baseline.technique)
-        self._models = {config.model.id: self.location.path_or_id}
-        self._pool = Pool(machine.device, folder / "logs")
-        self._scorer: quality.ClipScorer | None = None
-        self._base: _Baseline | None = None
+        self.arms = Arms(config, machine, folder)
+        self.accounts = self.arms.accounts
+        self.asked = self.arms.asked
+        self.scoring = Scoring(config.model, self.arms.location.is_mini)
+        self._drift: float | None = None
 
     def __enter__(self) -> Evaluator:
         return self
@@ -112,84 +59,9 @@ class Evaluator:
 
     def close(self) -> None:
         """Kill all workers."""
-        self._pool.close()
+        self.arms.close()
 
     # --- programs and workers
-
-    def program(self, genome: Genome) -> str:
-        return program.generate(self.subject, genome, describe(genome))
-
-    @contextlib.contextmanager
-    def running(self, genome: Genome, text: str) -> Iterator[tuple[Worker, Facts]]:
-        """A loaded and warm worker with its facts."""
-        worker = self._load(genome, text)
-        try:
-            yield worker, self._warm(worker)
-        finally:
-            worker.close()
-
-    def _load(self, genome: Genome, text: str) -> Worker:
-        with self.accounts.on("load"):
-            worker = self._pool.spawn()
-            try:
-                worker.load(
-                    Load(
-                        program=text,
-                        strategies=tuple(genome),
-                        models=self._models,
-                        denoiser=self.subject.denoiser,
-                        device=self.machine.device,
-                        threads=self.config.hw.threads or self.machine.cores,
-                        timeout_s=self.config.search.timeout_s,
-                    )
-                )
-            except BaseException:
-                worker.close()
-                raise
-        return worker
-
-    def _warm(self, worker: Worker) -> Facts:
-        """Calls until the time settles, and the cost in a call of its own (untimed)."""
-        prompt = self.prompts(1, "search", 0)[0]
-        with self.accounts.on("generate"):
-            seconds = [worker.generate(prompt, 0).seconds]
-            limit = self.config.search.first_call_s
-            if self.machine.device == "cpu" and seconds[0] > limit:
-                raise TrialError(
-                    "run",
-                    f"the first call took {seconds[0]:.0f} s; search.first_call_s={limit:g} "
-                    "is the limit on a CPU",
-                )
-            cost = worker.cost(prompt, 1)
-            worker.check_active()
-            if self.config.objective == "time":
-                while len(seconds) < WARM_CALLS and not _settled(seconds):
-                    seconds.append(worker.generate(prompt, len(seconds) + 1).seconds)
-        return Facts(cost["flops"], cost["forwards"], seconds[0], tuple(cost["unknown"]))
-
-    def base(self) -> _Baseline:
-        """The resident baseline, started on first use."""
-        if self._base is None:
-            text = self.program(self.baseline)
-            path = self.folder / "baseline" / "accelerated.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            try:
-                worker = self._load(self.baseline, text)
-                self._base = _Baseline(worker, self._warm(worker))
-            except TrialError as error:
-                raise UsageError(
-                    f"the baseline itself failed at {error.stage}: {error.reason}"
-                ) from error
-            worker.pause()
-        return self._base
-
-    def applicable(self) -> dict[str, str | None]:
-        """Strategy to the reason why it cannot apply to this model here; None where it can."""
-        base = self.base()
-        reasons = base.worker.applicable(self.subject.denoiser, self.machine.device)
-        base.pause()
-        return reasons
 
     # --- the cascade
 
@@ -214,20 +86,20 @@ class Evaluator:
         return result
 
     def _cascade(self, blank: Result, folder: Path) -> Result:
-        base = self.base()
-        text = self.program(blank.genome)
+        base = self.arms.base()
+        text = self.arms.program(blank.genome)
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
-        prompts = self.prompts(self.config.measure.search_prompts, "search", blank.trial + 1)
-        rng = self.rng_for("search", blank.trial)
-        pairs = Pairs(prompts, rng)
-        with self.running(blank.genome, text) as (worker, facts):
+        rng = self.asked.rng("search", blank.trial)
+        count = self.config.measure.search_prompts
+        pairs = self.asked.pairs(count, "search", rng, blank.trial + 1)
+        with self.arms.running(blank.genome, text) as (worker, facts):
             few = rounds_for(self.config.measure.first_prompts)
             first = self.rounds(base, worker, pairs, few, rng)
             result = self.result(blank, [first], 0, facts, worker, folder)
             if result.loss is not None and result.loss > self._hopeless():
                 note = f"stopped after {self.config.measure.first_prompts} prompts: hopeless loss"
                 return replace(result, notes=(*result.notes, note))
-            rest = rounds_for(self.config.measure.search_prompts) - few
+            rest = rounds_for(count) - few
             if rest <= 0:
                 return replace(result, rung=1)
             more = self.rounds(base, worker, pairs, rest, rng, few)
@@ -262,15 +134,13 @@ class Evaluator:
         Pictures are written under ``folder``; the result is returned, not written.
         """
         started, busy = time.monotonic(), self.accounts.total
-        rng = self.rng_for("acceptance", blank.trial, repeat)
-        prompts = self.prompts(self.config.measure.acceptance_prompts, "acceptance", 0)
+        rng = self.asked.rng("acceptance", blank.trial, repeat)
+        count = self.config.measure.acceptance_prompts
+        pairs = self.asked.pairs(count, "acceptance", rng)
         try:
-            base = self.base()
-            with self.running(blank.genome, text) as (worker, facts):
-                pairs = Pairs(prompts, rng)
-                series = self.rounds(
-                    base, worker, pairs, rounds_for(self.config.measure.acceptance_prompts), rng
-                )
+            base = self.arms.base()
+            with self.arms.running(blank.genome, text) as (worker, facts):
+                series = self.rounds(base, worker, pairs, rounds_for(count), rng)
                 result = self.result(blank, [series], 2, facts, worker, folder)
         except TrialError as error:
             result = replace(blank, stage=error.stage, reason=f"at acceptance: {error.reason}")
@@ -303,11 +173,12 @@ class Evaluator:
         folder: Path,
     ) -> Result:
         with self.accounts.on("score"):
-            samples = self._samples([t for part in parts for t in part.timed], folder)
-            whole = Series(tuple(t for part in parts for t in part.timed))
-            decibels, similarity = fidelity(whole)
+            timed = [t for part in parts for t in part.timed]
+            samples = self.scoring.samples(timed, folder)
+        compared = [s for s in samples if s.ssim is not None and s.psnr is not None]
+        graphs = worker.graphs()
         memory = worker.memory_gib(self.machine.device)
-        base = self.base()
+        base = self.arms.base()
         base_memory = base.worker.memory_gib(self.machine.device)
         base.pause()
         repeated = sum(p.repeated for p in parts)
@@ -323,72 +194,30 @@ class Evaluator:
             cost_flops=facts.flops,
             cost_base_flops=base.facts.flops,
             forwards=facts.forwards,
-            load_s=worker.load_s,
+            load_s=facts.load_s,
+            load_base_s=base.facts.load_s,
             first_call_s=facts.first_call_s,
+            first_call_base_s=base.facts.first_call_s,
+            recompilations=None if graphs is None else graphs - (facts.graphs or 0),
             notes=tuple(notes),
             samples=tuple(samples),
-            psnr=decibels,
-            ssim=similarity,
+            psnr=_mean([s.psnr for s in compared if s.psnr is not None]),
+            ssim=_mean([s.ssim for s in compared if s.ssim is not None]),
         )
-        return summarised(filled, self.config.objective)
+        return summarised(filled, self.config.objective, self.drift())
 
-    def _samples(self, timed: list[Timed], folder: Path) -> list[Sample]:
-        """Scored samples; their pictures are written beside the result."""
-        from PIL import Image
+    def drift(self) -> float | None:
+        """The similarity that an exact change keeps; None where fidelity is not the quality.
 
-        images, prompts = [t.image for t in timed], [t.prompt for t in timed]
-        scores: list[float | None] = [None] * len(timed)
-        scorer = self.scorer()
-        if scorer is not None:
-            scores = list(scorer.scores(images, prompts))
-        correct = quality.checker(images, prompts) if self.location.is_mini else [None] * len(timed)
-        samples = []
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        for t, score, right in zip(timed, scores, correct, strict=True):
-            name = f"images/{t.round:02d}-{t.position}-{t.arm}.png"
-            Image.fromarray(t.image).save(folder / name)
-            samples.append(
-                Sample(t.arm, t.round, t.position, t.prompt, t.seed, t.seconds, score, right, name)
-            )
-        return samples
+        Measured once a study and kept in its folder, since its jobs may run in other processes.
+        """
+        if self.config.goal.quality != "same_image":
+            return None
+        if self._drift is None:
+            from engine.references import drift
 
-    def scorer(self) -> quality.ClipScorer | None:
-        """The model's scorer; None when the model names none (quality is then not measured)."""
-        if self._scorer is None and self.config.model.scorer is not None:
-            with self.accounts.on("load"):
-                self._scorer = quality.ClipScorer(models.locate_scorer(self.config.model))
-        return self._scorer
-
-    # --- prompts and chance
-
-    def prompts(self, count: int, part: str, salt: int) -> list[str]:
-        if self.config.prompt is not None:
-            return [self.config.prompt] * count
-        return models.prompts(self.config.model, count, self.config.search.seed + 7919 * salt, part)
-
-    def rng_for(self, purpose: str, *numbers: int) -> np.random.Generator:
-        """Chance that depends on the study's seed alone, so that a study can be repeated."""
-        words = [ord(letter) for letter in purpose]
-        return np.random.default_rng([self.config.search.seed, *words, *numbers])
-
-
-def subject(config: Config, machine: Machine, location: models.Location) -> Subject:
-    """What the programs of this configuration run."""
-    model = config.model
-    named = model.weights not in ("mini", "hub")
-    return Subject(
-        name=model.name,
-        id=location.path_or_id if named else model.id,
-        revision=None if location.is_mini else location.revision,
-        pipeline=model.pipeline,
-        denoiser=model.denoiser,
-        steps=model.steps,
-        guidance_scale=model.guidance_scale,
-        height=model.height,
-        width=model.width,
-        miniature=location.is_mini,
-        device=machine.device,
-    )
+            self._drift = drift(self)
+        return self._drift
 
 
 def rounds_for(prompts: int) -> int:
@@ -396,5 +225,5 @@ def rounds_for(prompts: int) -> int:
     return (prompts + 1) // 2
 
 
-def _settled(seconds: list[float]) -> bool:
-    return len(seconds) > 1 and abs(seconds[-1] / seconds[-2] - 1) < 0.1
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

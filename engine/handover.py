@@ -12,21 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import __version__, console, references, results
-from engine.config import Config
+from engine import __version__, console, forecast, prune, references, results, session
+from engine import goal as goals
 from engine.errors import TrialError
-from engine.evaluate import WARM_CALLS, Evaluator
+from engine.evaluate import Evaluator
 from engine.genome import describe
 from engine.results import Genome, Result, write_json
+from engine.schema import Config
 from engine.search import Proposal, archive
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-TRIAL_BYTES = 200_000
-"""Disk of one trial on a miniature: program, result and pictures."""
-LOAD_S = 2.0
-"""Forecast for starting one worker."""
 
 
 def command(arguments: Sequence[str]) -> str:
@@ -64,12 +60,10 @@ def is_single(genome: Genome, baseline: Genome) -> bool:
 
 def report_trial(config: Config, folder: Path, result: Result) -> None:
     """The line of a finished trial: figures, the best so far, the time left."""
-    from engine.search.ledger import results as told_results
-
-    told = told_results(folder)
+    told = session.told(folder).read()
     total = config.search.population * config.search.generations
     goal = dataclasses.asdict(config.goal)
-    inside = [r for r in told if archive.within_goal(r, goal)]
+    inside = [r for r in told if goals.within_goal(r, goal)]
     best = max(inside, key=lambda r: r.speedup or 0.0, default=None)
     mean = sum(r.wall_s or 0.0 for r in told) / len(told)
     left = mean * max(0, total - len(told))
@@ -134,7 +128,9 @@ class Book:
             | {"versions": dict(evaluator.machine.versions)},
             "goal": dataclasses.asdict(config.goal),
             "objective": config.objective,
-            "miniature": evaluator.location.is_mini,
+            "data": evaluator.asked.data(),
+            "workload": evaluator.asked.workload(),
+            "miniature": evaluator.arms.location.is_mini,
             "config": OmegaConf.to_yaml(OmegaConf.create(shown), resolve=True),
             "control": before.get("control"),
             "plain": before.get("plain"),
@@ -154,40 +150,39 @@ class Book:
         self.data["baseline"] = {
             "name": self.config.baseline.name,
             "label": self.config.baseline.label,
-            "genome": self.evaluator.baseline,
+            "genome": self.evaluator.arms.baseline,
             "program": "baseline/accelerated.py",
         }
 
     def forecast(self) -> None:
-        """Time and disk, from the baseline's own images, before the search begins."""
-        search, prompts = self.config.search, self.config.measure
-        machine = self.evaluator.machine
+        """Time and disk, from the baseline's own images, before the search begins.
+
+        Raises UsageError where the disk has no room for the study.
+        """
+        config, machine = self.config, self.evaluator.machine
         console.say(
             f"machine: {machine.device_name}, {machine.cores} cores, {machine.memory_gib:g} GiB; "
             f"fast dtypes: {', '.join(machine.fast_dtypes)}"
         )
-        control = self.data["control"]
-        base = sorted(control["base"])[len(control["base"]) // 2] if control else None
-        count = search.population * search.generations
-        disk = count * TRIAL_BYTES / 2**20
-        words = f"forecast: {count} candidates"
-        if base is not None:
-            # A candidate is taken to need half of the baseline's time for an image.
-            each = LOAD_S + base * (1.5 * prompts.search_prompts + 0.5 * (WARM_CALLS + 2))
-            final = (
-                6 * (LOAD_S + base * 1.5 * prompts.acceptance_prompts)
-                + 4 * base * prompts.acceptance_prompts
-            )
-            words += f" in about {_minutes(count * each)}, acceptance about {_minutes(final)}"
-            words += f" (the baseline takes {base:.2f} s an image)"
-        console.say(f"{words}; {disk:.0f} MB of disk, nothing to download")
+        work = forecast.Work.of(config)
+        pictures = forecast.pictures(self.evaluator)
+        program = len(self.evaluator.arms.baseline_program())
+        space = forecast.disk(config, pictures, program, work)
+        ahead = None
+        if self.data["control"]:
+            load_s = self.evaluator.arms.base().facts.load_s
+            ahead = forecast.times(config, self.data["control"]["base"], load_s, work)
+        console.say(forecast.words(work, ahead, space, _minutes))
+        warning = forecast.check_space(self.folder, space)
+        if warning is not None:
+            console.say(warning)
 
     def plain(self) -> None:
         """The baseline against the plain program, and where an image's time goes; once a study."""
         if self.data["plain"] is None:
             self.data["plain"] = references.against_plain(self.evaluator)
         if self.data["profile"] is None:
-            spent = references.profile(self.evaluator, self.evaluator.baseline)
+            spent = references.profile(self.evaluator)
             self.data["profile"] = {f"{name}_ms": value for name, value in spent.items()}
 
     def save(self, told: list[Result], *, alone: bool = True) -> dict[str, Any]:
@@ -218,8 +213,8 @@ class Book:
 
         accepted = [r for r in told if r.ok and r.rung == 2]
         goal = dataclasses.asdict(self.config.goal)
-        singles = [r for r in accepted if is_single(r.genome, self.evaluator.baseline)]
-        inside = [r for r in singles if archive.within_goal(r, goal)]
+        singles = [r for r in accepted if is_single(r.genome, self.evaluator.arms.baseline)]
+        inside = [r for r in singles if goals.within_goal(r, goal)]
         if inside:
             top = max(inside, key=lambda r: r.speedup or 0.0)
             self.data["single"] = {
@@ -249,6 +244,8 @@ class Book:
         if self.best is not None:
             self._hand_over(self.best)
         report = write_study_report(self.folder)
+        if self.config.keep == "front":
+            prune.unneeded(self.folder).remove()
         if rows:
             console.show(front_table(data))
         console.say(summary_line(study, data))
@@ -267,7 +264,7 @@ class Book:
         would be faster at a price; a point that breaks a limit never hides one that keeps it."""
         goal = dataclasses.asdict(self.config.goal)
         memory = self.config.goal.memory_gib is not None
-        inside = archive.front([r for r in accepted if archive.within_goal(r, goal)], memory=memory)
+        inside = archive.front([r for r in accepted if goals.within_goal(r, goal)], memory=memory)
         fastest = max((r.speedup or 0.0 for r in inside), default=0.0)
         beyond = [
             r
@@ -288,7 +285,7 @@ class Book:
     def row(self, result: Result) -> dict[str, Any]:
         """A row of front.json with the figures against the plain program and the goal's word."""
         plain = self.data["plain"] or {"ratio": None, "ratio_low": None, "ratio_high": None}
-        if not self.evaluator.baseline:
+        if self.config.baseline.program is None and not self.evaluator.arms.baseline:
             plain = {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
         against = _product(result, plain)
         return results.row(
@@ -296,7 +293,7 @@ class Book:
             **against,
             accuracy=result.accuracy,
             accuracy_base=result.accuracy_base,
-            meets_goal=archive.within_goal(result, dataclasses.asdict(self.config.goal)),
+            meets_goal=goals.within_goal(result, dataclasses.asdict(self.config.goal)),
             command=f"python -m engine +trial={self.config.study}/{result.trial}",
         )
 
@@ -325,7 +322,7 @@ class Book:
     def _best_readme(self, best: Mapping[str, Any]) -> str:
         baseline = self.data["baseline"]["label"]
         mini = ""
-        if self.evaluator.location.is_mini:
+        if self.evaluator.arms.location.is_mini:
             mini = (
                 "\nIt was measured on a miniature: the figures do not carry over to other models. "
                 "Away from the repository give the miniature's folder with `--model`.\n"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from engine.config import HwConfig
+    from engine.schema import HwConfig
 
 LIBRARIES = (
     "torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub",

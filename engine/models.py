@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import ModelConfig
 from engine.errors import UsageError
+from engine.schema import ModelConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,13 @@ class Location:
     is_mini: bool
 
 
-def locate(model: ModelConfig) -> Location:
-    """The folder of the weights, downloaded first if need be; raises UsageError in one line."""
+def locate(model: ModelConfig, cache: str | None = None) -> Location:
+    """The folder of the weights, downloaded first if need be; raises UsageError in one line.
+
+    ``cache`` is ``paths.models``: the only place where models from the hub are looked for and
+    kept; None takes the hub library's own.
+    """
+    cache = _folder(cache)
     if model.weights == "mini":
         folder = CHECKPOINTS / model.name
         if not (folder / "model_index.json").is_file():
@@ -47,7 +53,7 @@ def locate(model: ModelConfig) -> Location:
             )
         return Location(str(folder), None, is_mini=True)
     if model.weights == "hub":
-        folder = _cached(model) or _downloaded(model)
+        folder = _cached(model, cache) or _downloaded(model, cache)
         return Location(str(folder), folder.name, is_mini=False)
     folder = Path(model.weights).expanduser()
     if not (folder / "model_index.json").is_file():
@@ -63,8 +69,9 @@ def locate(model: ModelConfig) -> Location:
     return Location(str(folder.resolve()), None, is_mini=False)
 
 
-def locate_scorer(model: ModelConfig) -> Path:
-    """The folder of the CLIP model that scores this model's images; downloaded if need be."""
+def locate_scorer(model: ModelConfig, cache: str | None = None) -> Path:
+    """The folder of the CLIP model that scores this model's images; downloaded if need be, to
+    ``cache`` as in :func:`locate`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -74,18 +81,27 @@ def locate_scorer(model: ModelConfig) -> Path:
         return CHECKPOINTS / "clip"
     if Path(model.scorer).expanduser().is_dir():
         return Path(model.scorer).expanduser()
-    wanted = ["*.json", "*.txt", "*.safetensors"]
+    fetch = partial(
+        snapshot_download,
+        model.scorer,
+        allow_patterns=["*.json", "*.txt", "*.safetensors"],
+        cache_dir=_folder(cache),
+    )
     try:
-        return Path(snapshot_download(model.scorer, allow_patterns=wanted, local_files_only=True))
+        return Path(fetch(local_files_only=True))
     except LocalEntryNotFoundError:
         pass
     try:
-        return Path(snapshot_download(model.scorer, allow_patterns=wanted))
+        return Path(fetch())
     except Exception as error:  # each network library has its own errors; all mean the same here
         raise UsageError(
             f"cannot download the scorer {model.scorer}: {type(error).__name__}; type "
             "model.scorer=FOLDER with a CLIP model, or model.scorer=null to measure no quality"
         ) from error
+
+
+def _folder(cache: str | None) -> str | None:
+    return None if cache is None else str(Path(cache).expanduser().resolve())
 
 
 def _minis() -> str:
@@ -109,26 +125,28 @@ def _has_weights(kind: str) -> bool:
     return not kind.endswith(light)
 
 
-def _cached(model: ModelConfig) -> Path | None:
-    """The snapshot in the local cache of the hub, if it is whole."""
+def _cached(model: ModelConfig, cache: str | None) -> Path | None:
+    """The snapshot in the local cache, if it is whole."""
     from huggingface_hub import try_to_load_from_cache
 
-    index = try_to_load_from_cache(model.id, "model_index.json", revision=model.revision)
+    index = try_to_load_from_cache(
+        model.id, "model_index.json", cache_dir=cache, revision=model.revision
+    )
     if not isinstance(index, str):
         return None
     folder = Path(index).parent
     return None if missing_weights(folder) else folder
 
 
-def _downloaded(model: ModelConfig) -> Path:
+def _downloaded(model: ModelConfig, cache: str | None) -> Path:
     """Fetch the model; says first how much it is and refuses what cannot end well."""
     from huggingface_hub import HfApi, constants, errors, get_token
 
     size = f"{model.download_gib:g} GiB"
     if constants.HF_HUB_OFFLINE:
         raise UsageError(
-            f"{model.id} is not in the local cache and HF_HUB_OFFLINE is set; unset it to "
-            f"download {size}, or type model.weights=FOLDER; {OFFLINE}"
+            f"{model.id} is not in {cache or 'the local cache'} and HF_HUB_OFFLINE is set; unset "
+            f"it to download {size}, or type model.weights=FOLDER; {OFFLINE}"
         )
     gate = (
         f"{model.id} is gated: accept its terms at {constants.ENDPOINT}/{model.id} and run "
@@ -138,9 +156,9 @@ def _downloaded(model: ModelConfig) -> Path:
         raise UsageError(gate)
     try:
         HfApi().model_info(model.id, revision=model.revision, timeout=10)
-        _check_disk(Path(constants.HF_HUB_CACHE), model)
+        _check_disk(Path(cache or constants.HF_HUB_CACHE), model)
         print(f"downloading {model.id}: about {size}, once", flush=True)
-        return _fetch(model)
+        return _fetch(model, cache)
     except errors.GatedRepoError as error:
         raise UsageError(gate) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
@@ -157,12 +175,16 @@ def _downloaded(model: ModelConfig) -> Path:
         ) from error
 
 
-def _fetch(model: ModelConfig) -> Path:
+def _fetch(model: ModelConfig, cache: str | None) -> Path:
     """Let diffusers choose the files that its pipeline needs."""
     from diffusers import DiffusionPipeline
 
     folder = DiffusionPipeline.download(
-        model.id, revision=model.revision, use_safetensors=True, trust_remote_code=False
+        model.id,
+        cache_dir=cache,
+        revision=model.revision,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     return Path(folder)
 
@@ -175,7 +197,7 @@ def _check_disk(cache: Path, model: ModelConfig) -> None:
     if free < model.download_gib * 1.05 or not os.access(place, os.W_OK):
         raise UsageError(
             f"{model.id} needs {model.download_gib:g} GiB in {cache}, which has {free:.1f} GiB "
-            f"that can be written; set HF_HOME to another disk; {OFFLINE}"
+            f"that can be written; type paths.models=FOLDER on another disk; {OFFLINE}"
         )
 
 

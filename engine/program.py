@@ -16,6 +16,7 @@ from pathlib import Path
 from engine import __version__
 from engine.errors import TrialError
 from engine.genome import canonical, context_fields
+from engine.requests import Shape
 from engine.results import Genome
 from engine.strategy import FUNCTIONS, PLACED, Strategy, Value, find
 
@@ -41,6 +42,8 @@ class Subject:
     device: str
     dtype: str = "float32"
     batch: int = 1
+    shapes: tuple[Shape, ...] = ()
+    """The workload; empty means single images of the model's size."""
 
 
 def context(subject: Subject, genome: Genome) -> dict[str, Value]:
@@ -80,6 +83,10 @@ def generate(subject: Subject, genome: Mapping[str, Mapping[str, object]], title
         title=title,
         subject=subject,
         context=context(subject, checked),
+        shapes=tuple(
+            (s.height, s.width, s.batch)
+            for s in subject.shapes or (Shape(subject.height, subject.width, subject.batch),)
+        ),
         versions=_versions(checked),
         imports=[line for line in imports if line not in _TEMPLATE_IMPORTS],
         parts=parts,
@@ -91,7 +98,12 @@ def generate(subject: Subject, genome: Mapping[str, Mapping[str, object]], title
     return text
 
 
-_TEMPLATE_IMPORTS = ("from typing import Any", "from __future__ import annotations")
+_TEMPLATE_IMPORTS = (
+    "import threading",
+    "from typing import Any",
+    "from types import SimpleNamespace",
+    "from __future__ import annotations",
+)
 
 
 @dataclass(frozen=True)

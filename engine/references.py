@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from engine import results
+from engine.errors import TrialError, UsageError
 from engine.evaluate import Evaluator, rounds_for
-from engine.genome import key
+from engine.genome import canonical, key
 from engine.measure import statistics
-from engine.measure.paired import Pairs
+from engine.measure.summary import similarities
 from engine.results import Genome, Result
+from engine.strategy import registry
 
 CONTROL_LIMITS = (0.97, 1.03)
 CONTROL_WIDTH = 0.10
@@ -19,17 +23,22 @@ PROFILED = 5
 """Images over which the profile takes medians."""
 
 
-def control(evaluator: Evaluator) -> dict[str, Any]:
-    """A/A: the baseline against a second copy of itself. Says whether timings can be used."""
-    base = evaluator.base()
-    rng = evaluator.rng_for("control")
+def control(evaluator: Evaluator, repeat: int = 0) -> dict[str, Any]:
+    """A/A: the baseline against a second copy of itself. Says whether timings can be used.
+
+    ``repeat`` chooses the seeds.
+    """
+    base = evaluator.arms.base()
+    rng = evaluator.asked.rng("control", repeat)
     count = evaluator.config.measure.control_prompts
-    pairs = Pairs(evaluator.prompts(count, "search", 0), rng)
-    text = evaluator.program(evaluator.baseline)
-    with evaluator.running(evaluator.baseline, text) as (twin, _facts):
+    pairs = evaluator.asked.pairs(count, "search", rng)
+    text = evaluator.arms.baseline_program()
+    running = evaluator.arms.running(evaluator.arms.baseline, text, limited=False)
+    with running as (twin, _facts):
         series = evaluator.rounds(base, twin, pairs, rounds_for(count), rng)
     seconds = {arm: series.seconds(arm) for arm in ("base", "candidate")}
-    interval = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0)
+    shapes = [t.request.shape for t in series.of("base")]
+    interval = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0, groups=shapes)
     low, high = CONTROL_LIMITS
     outside = interval.low > high or interval.high < low
     wide = interval.width > CONTROL_WIDTH
@@ -51,18 +60,18 @@ def control(evaluator: Evaluator) -> dict[str, Any]:
 def against_plain(evaluator: Evaluator) -> dict[str, Any] | None:
     """The plain program against the baseline, so that figures can be stated for both; None when
     the baseline is the plain one."""
-    if not evaluator.baseline:
+    if not evaluator.arms.baseline and evaluator.config.baseline.program is None:
         return None
     told = Result(0, {}, key({}), "baseline")
     folder = evaluator.folder / "baseline" / "plain"
     folder.mkdir(parents=True, exist_ok=True)
-    text = evaluator.program({})
+    text = evaluator.arms.program({})
     (folder / "accelerated.py").write_text(text, encoding="utf-8")
-    rng = evaluator.rng_for("plain")
+    rng = evaluator.asked.rng("plain")
     count = evaluator.config.measure.acceptance_prompts
-    pairs = Pairs(evaluator.prompts(count, "acceptance", 0), rng)
-    base = evaluator.base()
-    with evaluator.running({}, text) as (worker, facts):
+    pairs = evaluator.asked.pairs(count, "acceptance", rng)
+    base = evaluator.arms.base()
+    with evaluator.arms.running({}, text, limited=False) as (worker, facts):
         series = evaluator.rounds(base, worker, pairs, rounds_for(count), rng)
         result = evaluator.result(told, [series], 2, facts, worker, folder)
     results.save(result, folder / "result.json")
@@ -70,7 +79,7 @@ def against_plain(evaluator: Evaluator) -> dict[str, Any] | None:
         return None
     # The plain program is the slower one: how much longer it takes is 1 / speed-up.
     return {
-        "label": f"plain, {evaluator.subject.steps} steps",
+        "label": f"plain, {evaluator.arms.subject.steps} steps",
         "ratio": 1 / result.speedup,
         "ratio_low": 1 / (result.speedup_high or result.speedup),
         "ratio_high": 1 / (result.speedup_low or result.speedup),
@@ -80,9 +89,52 @@ def against_plain(evaluator: Evaluator) -> dict[str, Any] | None:
     }
 
 
-def profile(evaluator: Evaluator, genome: Genome) -> dict[str, float]:
-    """Milliseconds of each component in one image of this genome's program."""
-    prompt = evaluator.prompts(1, "search", 0)[0]
-    with evaluator.running(genome, evaluator.program(genome)) as (worker, _facts):
-        runs = [worker.profile(prompt, seed) for seed in range(PROFILED)]
+def drift(evaluator: Evaluator) -> float:
+    """Mean SSIM that an exact change of the baseline keeps: what rounding alone does.
+
+    The change is the last exact strategy, in the order of application, that acts here within the
+    limit for a first call; compilation where it is allowed. 1 where there is none. Kept in
+    ``drift.json`` of the evaluator's folder.
+    """
+    path = evaluator.folder / "drift.json"
+    if path.exists():
+        return float(json.loads(path.read_text(encoding="utf-8"))["ssim"])
+    limit = evaluator.config.search.first_call_s
+    reasons = evaluator.arms.applicable()
+    exact = [s for s in registry().values() if s.exact and reasons.get(s.name) is None]
+    found: dict[str, Any] = {"technique": None, "ssim": 1.0}
+    for strategy in reversed([s for s in exact if s.first_call_s <= limit]):
+        try:
+            genome = canonical({**evaluator.arms.baseline, strategy.name: {}})
+            found = {"technique": strategy.name, "ssim": _similarity(evaluator, genome)}
+            break
+        except (TrialError, UsageError):
+            # It does nothing here, or the baseline holds its slot already.
+            continue
+    results.write_json(path, found)
+    return float(found["ssim"])
+
+
+def _similarity(evaluator: Evaluator, genome: Genome) -> float:
+    """Mean SSIM of a genome's images to the baseline's on the same requests."""
+    rng = evaluator.asked.rng("drift")
+    count = evaluator.config.measure.search_prompts
+    pairs = evaluator.asked.pairs(count, "search", rng)
+    with evaluator.arms.running(genome, evaluator.arms.program(genome)) as (worker, _facts):
+        series = evaluator.rounds(evaluator.arms.base(), worker, pairs, rounds_for(count), rng)
+    found = [pair[1] for pair in similarities(series) if pair is not None]
+    return sum(found) / len(found)
+
+
+def profile(evaluator: Evaluator) -> dict[str, float]:
+    """Milliseconds of each component in the baseline's answer to the workload's first request."""
+    text = evaluator.arms.baseline_program()
+    request, _ = evaluator.asked.trials()[0]
+    worker = evaluator.arms.load({}, text)
+    try:
+        for seed in range(2):
+            worker.generate(replace(request, seed=seed))
+        runs = [worker.profile(replace(request, seed=seed)) for seed in range(PROFILED)]
+    finally:
+        worker.close()
     return {name: float(np.median([run[name] for run in runs])) for name in runs[0]}

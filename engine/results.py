@@ -16,14 +16,14 @@ Genome = dict[str, dict[str, Value]]
 """Strategy name to gene to value, in canonical form (``engine.genome.canonical``)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a timed request; ``arm`` is "base" or "candidate".
 
     Seconds are the coordinator's clock from the request to the last byte, for the whole request:
     of a batch only the image with ``index`` 0 counts for time. ``score`` is the CLIP score (cosine
-    times 100), ``correct`` the exact checker's word on a miniature (else None), ``ssim`` the
-    candidate's similarity to the baseline's image of the same pair.
+    times 100), ``correct`` the exact checker's word on a miniature (else None), ``psnr`` (dB) and
+    ``ssim`` the candidate's similarity to the baseline's image of the same request.
     """
 
     arm: str
@@ -40,6 +40,7 @@ class Sample:
     width: int | None = None
     batch: int = 1
     index: int = 0
+    psnr: float | None = None
     ssim: float | None = None
 
 
@@ -49,7 +50,8 @@ class Result:
 
     ``rung`` is the last rung that it reached: 0 (2 prompts), 1 (8) or 2 (acceptance, 36); rung 2
     replaces every figure of the earlier rungs. ``origin`` says where the genome came from: seed,
-    crossover, mutation, immigrant, random, recipe, user.
+    crossover, mutation, immigrant, random, tpe, nsga2, exhaustive, user, or with what they are
+    named after, study:NAME, preset:NAME, recipe:FILE.
     """
 
     trial: int

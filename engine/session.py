@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import Config
 from engine.evaluate import Evaluator
+from engine.schema import Config
+from engine.search.ledger import Results
 
 if TYPE_CHECKING:
     from engine.hardware import Machine
 
 _open: dict[Path, Evaluator] = {}
+_told: dict[Path, Results] = {}
 # The one module state besides the registry: a job has no other way to reach what its process holds.
 
 
@@ -36,7 +38,13 @@ def evaluator(config: Config, folder: Path) -> Evaluator:
     return _open[folder]
 
 
+def told(folder: Path) -> Results:
+    """What has been told in a study's folder; unchanged files are read once a process."""
+    return _told.setdefault(folder.resolve(), Results(folder))
+
+
 def close() -> None:
     """Kill all workers of this process."""
     while _open:
         _open.popitem()[1].close()
+    _told.clear()

@@ -2,8 +2,8 @@
 
 A strategy is one module: a frozen dataclass under :func:`strategy` whose fields are the genes,
 and up to five functions (``load``, ``apply``, ``place``, ``call``, ``reset``) that the program
-generator copies, plus ``active``, which only the engine calls. Importing such a module must stay cheap:
-torch and diffusers are imported inside the functions.
+generator copies, plus ``active`` and ``unfit``, which only the engine calls. Importing such a
+module must stay cheap: torch and diffusers are imported inside the functions.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ class Declared:
     conflicts: tuple[str, ...]
     known_good: tuple[KnownGood, ...]
     timed_only: bool
+    for_memory: bool
     first_call_s: float
 
 
@@ -186,6 +187,7 @@ def strategy(
     conflicts: tuple[str, ...] = (),
     known_good: tuple[KnownGood, ...] = (),
     timed_only: bool = False,
+    for_memory: bool = False,
     first_call_s: float = 0.0,
 ) -> Callable[[_T], _T]:
     """Mark a frozen dataclass as a strategy's genes.
@@ -195,15 +197,24 @@ def strategy(
     50 attention, 60 tokens, 70 caches, 80 guidance, 85 placement, from 90 after the move to the
     device: 95 compilation). ``exact``: the picture stays the same up to rounding.
     ``timed_only``: it changes seconds or memory and no counted operation, so a search by counted
-    operations leaves it out. ``first_call_s``: seconds that it typically adds to the first call on
-    a CPU; a search there leaves it out when that exceeds its limit.
+    operations leaves it out. ``for_memory``: it saves memory and no time, so a search leaves it
+    out unless the goal names memory. ``first_call_s``: seconds that it typically adds to the first
+    call on a CPU; a search there leaves it out when that exceeds its limit.
     """
 
     def mark(cls: _T) -> _T:
         if not dataclasses.is_dataclass(cls):
             raise TypeError(f"{cls.__name__} must be a dataclass")
         cls.__strategy__ = Declared(  # type: ignore[attr-defined]
-            slot, order, exact, needs or Needs(), conflicts, known_good, timed_only, first_call_s
+            slot=slot,
+            order=order,
+            exact=exact,
+            needs=needs or Needs(),
+            conflicts=conflicts,
+            known_good=known_good,
+            timed_only=timed_only,
+            for_memory=for_memory,
+            first_call_s=first_call_s,
         )
         return cls
 
@@ -224,6 +235,7 @@ class Strategy:
     conflicts: tuple[str, ...]
     known_good: tuple[KnownGood, ...]
     timed_only: bool
+    for_memory: bool
     first_call_s: float
 
     @property

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import console, handover, results, session
-from engine.config import Config, read
+from engine import goal as goals
+from engine.config import read
 from engine.errors import GoalMissed
 from engine.evaluate import Evaluator
 from engine.genome import canonical, key, overrides
-from engine.program import context
 from engine.results import Genome, Result
+from engine.schema import Config
+from engine.scope import search_space, starting
 from engine.search import Proposal, Searcher, archive, searcher
 from engine.search.ledger import Ledger
-from engine.search.ledger import results as told_results
-from engine.search.space import Space, space
-from engine.strategy import registry
+from engine.search.space import Space
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -37,8 +37,6 @@ SINGLES = 2
 """Best single techniques that are measured again, to compare the compositions with."""
 ACCEPTED = 8
 """Points of the front that are measured again on the held-out prompts."""
-GENETIC = ("seeds", "crossover", "mutation", "immigrants", "screen")
-"""Keys of ``search`` that are options of the genetic searcher."""
 
 
 def run(cfg: DictConfig, arguments: list[str], launch: Launch) -> None:
@@ -72,38 +70,24 @@ class _Study:
         book = handover.Book(self.config, self.evaluator, self.folder, self.resume, cfg)
         console.say(f"study {self.config.study} in {self.folder}")
         with console.working("loading the libraries and the baseline"):
-            here = self._space()
+            here = search_space(self.config, self.evaluator.arms)
+        start = starting(self.config, here, self.folder)
         fingerprint = self._fingerprint(here)
         url = f"sqlite:///{self.folder / 'ledger.db'}"
         profile = self.evaluator.machine.profile()
         with Ledger.open(url, str(self.config.study), fingerprint, profile) as ledger:
-            ledger.rebuild(self.folder)
+            ledger.rebuild(session.told(self.folder))
             with console.working("A/A control: the baseline against itself"):
                 book.control()
             book.forecast()
             deadline = _deadline(started, self.config.search.minutes)
-            self._search(ledger, self._searcher(here), book, deadline)
+            self._search(ledger, self._searcher(here), start, book, deadline)
             self._accept(ledger, book)
         book.finish(self._results())
         if book.best is None:
             raise GoalMissed(
                 "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
             )
-
-    def _space(self) -> Space:
-        known = registry()
-        reasons = self.evaluator.applicable()
-        excluded = {name: reason for name, reason in reasons.items() if reason is not None}
-        fixed: dict[str, dict[str, Any]] = {}
-        if self.config.goal.keep_steps:
-            steps = context(self.evaluator.subject, self.evaluator.baseline)["steps"]
-            fixed = {
-                name: {gene.name: steps}
-                for name, strategy in known.items()
-                for gene in strategy.genes.values()
-                if gene.sets == "steps" and name not in excluded
-            }
-        return space(known, exclude=excluded, fixed=fixed)
 
     def _fingerprint(self, here: Space) -> dict[str, Any]:
         config = self.config
@@ -113,17 +97,21 @@ class _Study:
             "baseline": config.baseline.technique,
             "goal": dataclasses.asdict(config.goal),
             "objective": config.objective,
-            "search": {"name": config.search.name, "seed": config.search.seed},
+            "search": {"name": config.search.name, "seed": config.search.seed}
+            | config.search.options(),
+            "start": list(config.search.start),
+            "data": self.evaluator.asked.data(),
+            "workload": self.evaluator.asked.workload(),
+            "program": self.evaluator.arms.baseline_program(),
         }
 
     def _searcher(self, here: Space) -> Searcher:
         config = self.config.search
-        options = {n: getattr(config, n) for n in GENETIC} if config.name == "genetic" else {}
         return searcher(
             config.name,
             here,
             config.seed,
-            options,
+            config.options(),
             max_loss=self.config.goal.max_loss,
             memory=self._names_memory,
         )
@@ -133,36 +121,45 @@ class _Study:
         return self.config.goal.memory_gib is not None
 
     def _results(self) -> list[Result]:
-        return told_results(self.folder)
+        return session.told(self.folder).read()
 
     # --- search
 
     def _search(
-        self, ledger: Ledger, ask: Searcher, book: handover.Book, deadline: float | None
+        self,
+        ledger: Ledger,
+        ask: Searcher,
+        start: list[Proposal],
+        book: handover.Book,
+        deadline: float | None,
     ) -> None:
-        """Generation by generation; one that was begun is asked for again with what was known
-        when it began, so that an interrupted study proposes what an uninterrupted one does."""
+        """What the study starts from, then generation by generation; one that was begun is asked
+        for again with what was known when it began, so that an interrupted study proposes what an
+        uninterrupted one does."""
         population = self.config.search.population
-        for first in range(0, population * self.config.search.generations, population):
+        whole = len(start) + population * self.config.search.generations
+        firsts = range(len(start), whole, population)
+        for first in [0, *firsts] if start else firsts:
             told = self._results()
             book.save(told)
-            if _passed(deadline) or self._goal_reached(told):
+            if _passed(deadline) or self._goal_reached(ledger, told):
                 return
-            numbers = range(first, first + population)
             earlier = [self._as_searched(r) for r in told if r.trial < first]
-            taken = {r.key for r in earlier} | {key(self.evaluator.baseline)}
-            proposals = ask.ask(population, earlier, taken, first)
+            proposals = start
+            if first or not start:
+                taken = {r.key for r in earlier} | {key(self.evaluator.arms.baseline)}
+                proposals = ask.ask(population, earlier, taken, first)
             claims = dict(ledger.open_claims())
             done = {r.trial for r in told}
             pending = [
                 (trial, claims.get(trial, proposal))
-                for trial, proposal in zip(numbers, proposals, strict=False)
+                for trial, proposal in enumerate(proposals, first)
                 if trial not in done
             ]
             for trial, proposal in pending:
                 ledger.claim(trial, key(proposal.genome), proposal)
             self._generation(ledger, pending, deadline)
-            if len(proposals) < population:
+            if proposals is not start and len(proposals) < population:
                 console.say("the space is exhausted: every composition has been measured")
                 return
         book.save(self._results())
@@ -194,31 +191,40 @@ class _Study:
     def _job(self, trial: int, genome: Genome) -> list[str]:
         return [*self.arguments, *overrides(genome), f"trial={self.config.study}/{trial}"]
 
-    def _goal_reached(self, told: list[Result]) -> bool:
-        """Whether a limit that the goal asks for is kept with confidence."""
-        goal = self.config.goal
-        if goal.speedup is None and goal.seconds is None and goal.memory_gib is None:
+    def _goal_reached(self, ledger: Ledger, told: list[Result]) -> bool:
+        """Whether all that the goal asks for is kept with confidence.
+
+        A trial of a few prompts cannot say so: the fastest one that seems to keep the goal is
+        measured on the held-out prompts, and that measurement decides.
+        """
+        goal = dataclasses.asdict(self.config.goal)
+        if not goals.asks(goal):
             return False
-        for result in told:
-            sure = (result.loss_high or 0.0) <= goal.max_loss
-            fast = goal.speedup is None or (result.speedup_low or 0.0) >= goal.speedup
-            if archive.within_goal(result, dataclasses.asdict(goal)) and sure and fast:
-                console.say(f"the goal is met with confidence by trial {result.trial}")
-                return True
-        return False
+        able = [r for r in told if goals.within_goal(r, goal)]
+        hopeful = [r for r in able if r.rung < 2]
+        if hopeful:
+            able.append(self._accepted(ledger, max(hopeful, key=lambda r: r.speedup or 0.0)))
+        sure = next((r for r in able if goals.surely_within(r, goal)), None)
+        if sure is not None:
+            console.say(f"the goal is met with confidence by trial {sure.trial}")
+        return sure is not None
 
     # --- acceptance
 
     def _accept(self, ledger: Ledger, book: handover.Book) -> None:
         """Measure the front's points, and the best single technique, on the held-out prompts."""
         for candidate in self._finalists():
-            name = f"acceptance of trial {candidate.trial} on the held-out prompts"
-            with console.working(name):
-                accepted = self.evaluator.accept(candidate)
-            ledger.rebuild(self.folder)
-            console.say(f"  {name}: {handover.figures(accepted)}")
+            self._accepted(ledger, candidate)
         with console.working("the baseline against the plain program"):
             book.plain()
+
+    def _accepted(self, ledger: Ledger, candidate: Result) -> Result:
+        name = f"acceptance of trial {candidate.trial} on the held-out prompts"
+        with console.working(name):
+            accepted = self.evaluator.accept(candidate)
+        ledger.rebuild(session.told(self.folder))
+        console.say(f"  {name}: {handover.figures(accepted)}")
+        return accepted
 
     def _finalists(self) -> list[Result]:
         goal = self.config.goal
@@ -231,10 +237,10 @@ class _Study:
         ]
         chosen = archive.front(near, memory=self._names_memory)[:ACCEPTED]
         inside = sorted(
-            (r for r in near if archive.within_goal(r, dataclasses.asdict(goal))),
+            (r for r in near if goals.within_goal(r, dataclasses.asdict(goal))),
             key=lambda r: -(r.speedup or 0.0),
         )
-        single = [r for r in inside if handover.is_single(r.genome, self.evaluator.baseline)]
+        single = [r for r in inside if handover.is_single(r.genome, self.evaluator.arms.baseline)]
         single = single[:SINGLES]
         for extra in [*single, *inside]:
             if extra not in chosen and (extra in single or len(chosen) < ACCEPTED):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import CONF, Config, from_mapping
+from engine.config import CONF, from_mapping
+from engine.schema import Config
 
 ROOT = CONF.parent
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine import cli
-from engine.cli import Call, check_outputs, main, normalised, parse, precheck
+from engine import precheck as checks
+from engine.call import Call, normalised, parse
+from engine.cli import main
 from engine.config import CONF
 from engine.errors import UsageError
+from engine.precheck import check_outputs, precheck
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -149,7 +151,7 @@ def test_outputs_below_a_file_or_on_a_full_disk_are_refused(
     with pytest.raises(UsageError, match="cannot write"):
         precheck(Call((), (f"paths.outputs={tmp_path}/file/outputs",)))
     check_outputs(tmp_path / "new" / "outputs")
-    monkeypatch.setattr(cli, "FREE_SPACE", 2**60)
+    monkeypatch.setattr(checks, "FREE_SPACE", 2**60)
     with pytest.raises(UsageError, match="MB free"):
         check_outputs(tmp_path)
 

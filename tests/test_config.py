@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
-from engine.config import CONF, Config, PathsConfig, Within, keys, main, read, stale, unknown_key
+from engine.call import HIDDEN
+from engine.config import CONF, keys, main, read, stale, unknown_key
 from engine.errors import UsageError
+from engine.requests import Shape
+from engine.schema import Config, PathsConfig, Within
+from engine.search import searcher
+from engine.search.space import space
 from engine.strategy import registry
 
 Composed = Callable[..., Config]
@@ -17,8 +21,11 @@ OPTIONS = sorted(
     f"{'+' if path.parent.name in ('sweep', 'experiment', 'debug') else ''}"
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
-    if path.parent.name != "hydra"
+    if path.parent.name not in HIDDEN
 )
+SEARCHES = [path.stem for path in CONF.glob("search/*.yaml")]
+# Without the program it says which key is missing, as it should.
+MORE = {"baseline=file": ("baseline.program=mine.py",)}
 
 
 def test_defaults_compose_to_the_miniature_with_a_first_composition(composed: Composed) -> None:
@@ -27,17 +34,29 @@ def test_defaults_compose_to_the_miniature_with_a_first_composition(composed: Co
     assert list(config.technique) == ["sampler", "deepcache"]
     assert (config.baseline.name, config.objective) == ("strong", "time")
     assert config.baseline.technique["sampler"]["steps"] == 20
-    assert config.paths == PathsConfig("outputs")
+    assert config.paths == PathsConfig("outputs", None, None, None)
+    assert (config.workload.shapes, config.search.only) == ((), None)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_group_option_composes(composed: Composed, option: str) -> None:
-    config = composed(option)
+    config = composed(option, *MORE.get(option, ()))
     group, _, name = option.lstrip("+").partition("=")
     if group in ("model", "hw"):
         assert getattr(config, group).name == name
     if group == "technique":
         assert config.technique == {name: registry()[name].defaults()}
+
+
+def test_lists_and_mappings_are_read_by_their_own_functions(composed: Composed) -> None:
+    config = composed(
+        "workload.shapes=[{height: 96, batch: 2}]",
+        "search.only={sampler: {steps: [4, 8]}, tome: {}}",
+        "search.start=[mine]",
+    )
+    assert config.workload.shapes == (Shape(96, 64, batch=2),)
+    assert config.search.only == {"sampler": {"steps": [4, 8]}, "tome": {}}
+    assert list(config.search.start) == ["mine"]
 
 
 def test_techniques_come_in_canonical_order_with_their_genes(composed: Composed) -> None:
@@ -59,12 +78,13 @@ def test_tiny_debug_shrinks_the_search(composed: Composed) -> None:
     assert (config.debug, config.search.population, config.search.generations) == (True, 2, 2)
 
 
-def test_random_search_has_no_genetic_options() -> None:
-    genetic = yaml.safe_load((CONF / "search" / "genetic.yaml").read_text())
-    random = yaml.safe_load((CONF / "search" / "random.yaml").read_text())
-    assert set(genetic) - set(random) == {
-        *("seeds", "crossover", "mutation", "immigrants", "screen"),
-    }
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_file_sets_its_searchers_own_options_to_their_defaults(
+    composed: Composed, name: str
+) -> None:
+    here = space({"tome": registry()["tome"]})
+    written = searcher(name, here, 0, composed(f"search={name}").search.options())
+    assert written == searcher(name, here, 0)
 
 
 def test_technique_files_equal_their_strategies(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +119,7 @@ def test_a_changed_and_an_orphaned_technique_file_are_stale(tmp_path: Path) -> N
         ("study=../elsewhere", "is not a name"),
         ("trial=17", "is not STUDY/NUMBER"),
         ("program=true", "name it"),
-        ("+goal.max_los=0.1", "did you mean max_loss?"),
+        ("+goal.max_los=0.1", "did you mean max_loss"),
         ("+technique.deepcach.interval=3", "did you mean deepcache?"),
         ("technique.deepcache.interval=99", "2 to 6"),
         ("model.name=${nothing}", "nothing"),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.config import Config
 from engine.errors import UsageError
 from engine.hardware import Machine, inspect, require
+from engine.schema import Config
 
 Composed = Callable[..., Config]
 LAPTOP = Machine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 from huggingface_hub import constants
 
 from engine import models
-from engine.config import Config
 from engine.errors import UsageError
 from engine.minis.scenes import held_out, parse
 from engine.models import locate, missing_weights, prompts
+from engine.schema import Config
 
 Composed = Callable[..., Config]
 
@@ -159,3 +160,50 @@ def test_scene_prompts_for_search_were_trained_on_and_two_in_five_have_one_objec
 def test_unknown_part_is_an_error(composed: Composed) -> None:
     with pytest.raises(ValueError, match="search, acceptance"):
         prompts(composed().model, 1, 0, "final")
+
+
+def test_models_are_looked_for_and_kept_in_the_cache_that_paths_names(
+    composed: Composed, offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    model = composed("model=sd15").model
+    name = "models--stable-diffusion-v1-5--stable-diffusion-v1-5"
+    elsewhere = pipeline_folder(offline / name / "snapshots" / ("a" * 40))
+    (elsewhere.parents[1] / "refs").mkdir()
+    (elsewhere.parents[1] / "refs" / "main").write_text("a" * 40)
+    with pytest.raises(UsageError, match=f"is not in {own}"):
+        locate(model, str(own))
+    shutil.move(offline / name, own / name)
+    assert locate(model, str(own)).path_or_id == str(own / name / "snapshots" / ("a" * 40))
+    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set"):
+        locate(model)
+    # Downloads are told the same place.
+    shutil.rmtree(own)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
+    told: dict[str, object] = {}
+
+    def download(name: str, **keywords: object) -> str:
+        told.update(keywords)
+        return str(own)
+
+    monkeypatch.setattr("diffusers.DiffusionPipeline.download", download)
+    monkeypatch.setattr(models, "_check_disk", lambda cache, _: told.update(checked=str(cache)))
+    locate(model, str(own))
+    assert (told["cache_dir"], told["checked"]) == (str(own), str(own))
+
+
+def test_the_scorer_is_looked_for_in_the_same_cache(
+    composed: Composed, offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    def download(name: str, *, cache_dir: object, **_: object) -> str:
+        told.append(cache_dir)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    model = composed("model=sd15").model
+    models.locate_scorer(model, str(tmp_path / "own"))
+    models.locate_scorer(model)
+    assert told == [str(tmp_path / "own"), None]

@@ -164,6 +164,62 @@ def test_a_stored_trial_shows_its_program_and_its_difference(
     assert changed.startswith("--- baseline\n+++ trial 0\n")
 
 
+MINE = """
+import torch
+from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
+
+def load_pipeline(device):
+    pipe = StableDiffusionPipeline.from_pretrained("sd-mini").to(device)
+    pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+def generate(pipe, prompt, *, seed, height=64, width=64, **options):
+    count = 1 if isinstance(prompt, str) else len(prompt)
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+    return pipe(
+        prompt, num_inference_steps=12, guidance_scale=5.0, height=height, width=width,
+        generator=generators, **options,
+    ).images
+"""
+
+
+def test_a_study_of_the_users_own_prompts_program_and_mix_of_shapes(tmp_path: Path) -> None:
+    colours = ("red", "green", "blue", "yellow", "purple", "cyan")
+    prompts = [f"a {colour} circle on a white background" for colour in colours]
+    (tmp_path / "prompts.txt").write_text("\n".join(prompts), encoding="utf-8")
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    shapes = "workload.shapes=[{weight: 1}, {width: 96, batch: 2, weight: 1}]"
+    finish(
+        tmp_path,
+        *TINY[:-1],
+        "study=own",
+        "data=prompts.txt",
+        "baseline=mine.py",
+        shapes,
+        "search.generations=1",
+    )
+    folder = tmp_path / "outputs" / "sweeps" / "own"
+    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    data = study["data"]
+    assert sorted(data["search"] + data["acceptance"]) == sorted(prompts)
+    assert not set(data["search"]) & set(data["acceptance"])
+    assert [s["batch"] for s in study["workload"]["shapes"]] == [1, 2]
+    assert (folder / "baseline" / "accelerated.py").read_text(encoding="utf-8") == MINE
+    for path in folder.glob("*/result.json"):
+        result = results.load(path)
+        if not path.parent.name.isdigit() or not result.ok:
+            continue
+        part = "acceptance" if result.rung == 2 else "search"
+        assert {s.prompt for s in result.samples} <= set(data[part])
+        assert {(s.height, s.width, s.batch) for s in result.samples} == {(64, 64, 1), (64, 96, 2)}
+        program = (folder / str(result.program)).read_text(encoding="utf-8")
+        assert "SHAPES = ((64, 64, 1), (64, 96, 2))" in program
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "prompts.txt" in page
+    assert "mine.py" in page
+
+
 def test_a_single_technique_differs_from_the_baseline_in_one_strategy() -> None:
     baseline: Genome = {"sampler": {"name": "dpmpp_2m", "steps": 20}}
     unipc: Genome = {"sampler": {"name": "unipc", "steps": 8}}

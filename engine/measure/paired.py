@@ -1,4 +1,4 @@
-"""Paired timing: two arms take turns on fresh (prompt, seed) pairs, so that drift hits both.
+"""Paired timing: two arms take turns on fresh requests, so that drift hits both.
 
 A round is, in random order of the arms, A p1, B p1, B p2, A p2. The idle arm is stopped. A round
 during which other programs used the processors is repeated on fresh pairs, as often as the budget
@@ -10,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from engine.requests import Case, Request, Shape, turns
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.worker.pool import Answer
-
-Pair = tuple[str, int]
-"""Prompt and seed."""
 
 FOREIGN_SHARE = 0.10
 """Share of all processors' time used by other programs from which a round is contaminated."""
@@ -36,40 +35,58 @@ class Arm(Protocol):
 
     pid: int
 
-    def generate(self, prompt: str, seed: int) -> Answer: ...
+    def generate(self, request: Request) -> Answer: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 
 
 class Pairs:
-    """Pairs that no arm has seen: the prompts in turn, each time with a fresh seed."""
+    """Requests that no arm has seen: the cases in turn, each time with a fresh seed, in the shapes
+    of the workload. A case with a seed of its own gets that one the first time."""
 
-    def __init__(self, prompts: list[str], rng: np.random.Generator) -> None:
-        self._prompts = prompts
+    def __init__(
+        self, cases: Sequence[Case], rng: np.random.Generator, shapes: Sequence[Shape] = ()
+    ) -> None:
+        self._cases = list(cases)
         self._rng = rng
+        self._shapes = list(shapes)
         self._next = 0
+        self._drawn = 0
+        self._used: set[Case] = set()
 
-    def draw(self, count: int) -> list[Pair]:
-        picked = [self._prompts[(self._next + i) % len(self._prompts)] for i in range(count)]
-        self._next += count
-        return self.again(picked)
+    def draw(self, count: int) -> list[Request]:
+        shapes: list[Shape | None] = [None] * count
+        if self._shapes:
+            shapes = [*turns(self._shapes, count, self._drawn)]
+        self._drawn += count
+        return [self._request(shape) for shape in shapes]
 
-    def again(self, prompts: list[str]) -> list[Pair]:
-        """The same prompts with other seeds, for a round that must be repeated."""
-        return [(prompt, int(self._rng.integers(2**31))) for prompt in prompts]
+    def _request(self, shape: Shape | None) -> Request:
+        size = shape.batch if shape else 1
+        picked = [self._cases[(self._next + i) % len(self._cases)] for i in range(size)]
+        self._next += size
+        seed = int(self._rng.integers(2**31))
+        first = picked[0]
+        if size == 1 and first.seed is not None and first not in self._used:
+            seed = first.seed
+        self._used.update(picked)
+        return Request(tuple(picked), seed, shape)
+
+    def again(self, requests: Sequence[Request]) -> list[Request]:
+        """The same requests with other seeds, for a round that must be repeated."""
+        return [replace(one, seed=int(self._rng.integers(2**31))) for one in requests]
 
 
 @dataclass(frozen=True)
 class Timed:
-    """One timed image; ``position`` is its place (0 to 3) in the round."""
+    """One timed request with its images; ``position`` is its place (0 to 3) in the round."""
 
     arm: str
     round: int
     position: int
-    prompt: str
-    seed: int
+    request: Request
     seconds: float
-    image: NDArray[np.uint8]
+    images: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Series:
     contaminated: int = 0
 
     def of(self, arm: str) -> list[Timed]:
-        """An arm's images in the order of the pairs, which is the same for both arms."""
+        """An arm's requests in order, which is the same for both arms."""
         mine = [t for t in self.timed if t.arm == arm]
         return sorted(mine, key=lambda t: (t.round, t.position // 2))
 
@@ -111,7 +128,7 @@ def measure(
         if watch_load and load.share() > FOREIGN_SHARE:
             if repeated < allowed:
                 repeated += 1
-                drawn = pairs.again([prompt for prompt, _ in drawn])
+                drawn = pairs.again(drawn)
                 continue
             contaminated += 1
         kept += timed
@@ -122,7 +139,7 @@ def measure(
 
 
 def _round(
-    base: Arm, candidate: Arm, pairs: list[Pair], number: int, candidate_first: bool
+    base: Arm, candidate: Arm, requests: list[Request], number: int, candidate_first: bool
 ) -> list[Timed]:
     arms = {"base": base, "candidate": candidate}
     order = ["base", "candidate", "candidate", "base"]
@@ -130,12 +147,12 @@ def _round(
         order = ["candidate", "base", "base", "candidate"]
     timed = []
     for position, name in enumerate(order):
-        prompt, seed = pairs[position // 2]
+        request = requests[position // 2]
         other = arms["candidate" if name == "base" else "base"]
         other.pause()
         arms[name].resume()
-        answer = arms[name].generate(prompt, seed)
-        timed.append(Timed(name, number, position, prompt, seed, answer.seconds, answer.image))
+        answer = arms[name].generate(request)
+        timed.append(Timed(name, number, position, request, answer.seconds, answer.images))
     return timed
 
 

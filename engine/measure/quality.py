@@ -165,8 +165,12 @@ def _same_shape(a: Image, b: Image) -> None:
 
 
 def checker(images: Sequence[Image], prompts: Sequence[str]) -> list[bool | None]:
-    """For each image whether it shows its scene; None for a prompt outside the scenes' grammar."""
+    """For each image whether it shows its scene; None for a prompt outside the scenes' grammar and
+    for an image of another size than the scenes'."""
+    size = (scenes.SIZE, scenes.SIZE)
     return [
-        check(image, prompt).ok if scenes.parse(prompt) is not None else None
+        check(image, prompt).ok
+        if scenes.parse(prompt) is not None and image.shape[:2] == size
+        else None
         for image, prompt in zip(images, prompts, strict=True)
     ]

@@ -13,6 +13,7 @@ alone covered the truth in 86 % of series of 8 pairs, both together in 95 %.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
@@ -74,8 +75,12 @@ def paired_ratio(
     rng: Seed = 0,
     confidence: float = 0.95,
     block: int | None = None,
+    groups: Sequence[Hashable] = (),
 ) -> Interval:
     """Speed-up exp(median of log(base / candidate)) with a moving-block bootstrap interval.
+
+    With ``groups`` (the shape of each request) it is the ratio of the times for the whole mix:
+    medians within each group, weighted by the time that the group takes; see ``_of_mix``.
 
     ``base`` and ``candidate`` are seconds of the same prompts in the order of measurement, two
     pairs a round. Whole rounds are resampled, in blocks of ``block`` rounds that follow each other,
@@ -88,18 +93,65 @@ def paired_ratio(
     if ours.min() <= 0 or theirs.min() <= 0:
         raise ValueError("seconds must be positive")
     logs = np.log(ours / theirs)
-    middle = float(np.median(logs))
+    shares = _shares(ours, groups)
+    middle = float(_of_mix(logs[None], shares)[0])
     if len(logs) < FEW:
         low, high = _few(logs, middle, confidence)
     else:
         rounds = math.ceil(len(logs) / ROUND)
         length = block or max(1, min(rounds // 8, round(rounds ** (1 / 3))))
         rows = _block_rows(len(logs), ROUND * length, np.random.default_rng(rng))
-        medians = np.median(logs[rows], axis=1)
+        medians = _of_mix(logs[rows], [(where[rows], time) for where, time in shares])
         low, high = _percentiles(medians, rounds, confidence)
         half = _quantile(rounds, confidence) * float(medians.std(ddof=1))
         low, high = min(low, middle - half), max(high, middle + half)
     return Interval(math.exp(low), math.exp(middle), math.exp(high))
+
+
+def _shares(base: Floats, groups: Sequence[Hashable]) -> list[tuple[NDArray[np.bool_], float]]:
+    """For each group where it stands among the requests, and its share of the baseline's time."""
+    names = list(groups) or [None] * len(base)
+    if len(names) != len(base):
+        raise ValueError(f"{len(names)} groups for {len(base)} pairs")
+    found = []
+    for name in dict.fromkeys(names):
+        where = np.array([other == name for other in names])
+        found.append((where, float(np.median(base[where]) * where.sum())))
+    whole = sum(time for _, time in found)
+    return [(where, time / whole) for where, time in found]
+
+
+def _of_mix(logs: Floats, shares: Sequence[tuple[NDArray[np.bool_], float]]) -> Floats:
+    """Logarithm of the mix's speed-up for each row of log ratios.
+
+    A group with median ratio r takes 1 / r of its share of the baseline's time. A group that a
+    resample has missed altogether leaves its share to the others.
+    """
+    if len(shares) == 1:
+        return np.asarray(np.median(logs, axis=1))
+    before = np.zeros(len(logs))
+    after = np.zeros(len(logs))
+    for where, share in shares:
+        inside = np.broadcast_to(where, logs.shape)
+        here = inside.any(axis=1)
+        medians = np.nanmedian(np.where(inside, logs, np.nan)[here], axis=1)
+        before[here] += share
+        after[here] += share * np.exp(-medians)
+    return np.asarray(np.log(before / after))
+
+
+def median_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The median with the exact interval between two order statistics (binomial; no assumption
+    about the distribution). With fewer than six values it is their whole range, which then covers
+    with less than 95 %."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    count = len(ordered)
+    if count == 0:
+        raise ValueError("a median needs values")
+    chances = np.cumsum([math.comb(count, k) / 2**count for k in range(count)])
+    below = int(np.searchsorted(chances, (1 - confidence) / 2))
+    low, high = max(0, below - 1), min(count - 1, count - below)
+    return Interval(float(ordered[low]), float(np.median(ordered)), float(ordered[high]))
 
 
 def relative_loss(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,40 +13,67 @@ from engine.measure import quality, statistics
 from engine.measure.paired import Series
 from engine.results import Result, Sample
 
+WORST = 0.1
+"""Share of the prompts whose mean loss is the loss of the worst."""
 
-def summarised(result: Result, objective: str) -> Result:
-    """The result with every statistic recomputed from its raw samples."""
-    by_arm: Mapping[str, list[Sample]] = {
-        arm: sorted(
-            (s for s in result.samples if s.arm == arm), key=lambda s: (s.round, s.position // 2)
-        )
-        for arm in ("base", "candidate")
-    }
-    base, candidate = by_arm["base"], by_arm["candidate"]
-    base_s, candidate_s = [s.seconds for s in base], [s.seconds for s in candidate]
+
+def summarised(result: Result, objective: str, drift: float | None = None) -> Result:
+    """The result with every statistic recomputed from its raw samples.
+
+    ``drift`` is the similarity (SSIM) that an exact change keeps; where it is given the loss is
+    that of fidelity, else that of the CLIP score.
+    """
+    base, candidate = (_of(result, arm) for arm in ("base", "candidate"))
+    result = _speed(result, base, candidate, objective)
+    result = replace(result, accuracy=_accuracy(candidate), accuracy_base=_accuracy(base))
+    if drift is None:
+        before = [s.score for s in base if s.score is not None]
+        after = [s.score for s in candidate if s.score is not None]
+    else:
+        after = [s.ssim for s in candidate if s.ssim is not None]
+        before = [drift] * len(after)
+    if len(before) < len(base) or len(after) < len(candidate):
+        return result
+    loss = statistics.relative_loss(before, after, 0)
+    result = replace(result, loss=loss.median, loss_low=loss.low, loss_high=loss.high)
+    return replace(result, loss_worst=_worst(before, after)) if drift is not None else result
+
+
+def _of(result: Result, arm: str) -> list[Sample]:
+    """An arm's samples in the order of the requests, which is the same for both arms."""
+    mine = (s for s in result.samples if s.arm == arm)
+    return sorted(mine, key=lambda s: (s.round, s.position // 2, s.index))
+
+
+def _speed(
+    result: Result, base: Sequence[Sample], candidate: Sequence[Sample], objective: str
+) -> Result:
+    """Figures of time: one sample a request."""
+    calls = [s for s in candidate if s.index == 0]
+    base_s = [s.seconds for s in base if s.index == 0]
+    candidate_s = [s.seconds for s in calls]
+    shapes = [(s.height, s.width, s.batch) for s in calls]
     if objective == "flops":
         speedups = _cost_ratio(result)
         paper = speedups.median
     else:
-        speedups = statistics.paired_ratio(base_s, candidate_s, 0)
+        speedups = statistics.paired_ratio(base_s, candidate_s, 0, groups=shapes)
         paper = statistics.ratio_of_means(base_s, candidate_s)
-    result = replace(
+    each = [s.seconds / s.batch for s in calls]
+    own = statistics.median_interval(each)
+    return replace(
         result,
         speedup=speedups.median,
         speedup_low=speedups.low,
         speedup_high=speedups.high,
         speedup_paper=paper,
-        seconds_per_image=float(np.median(candidate_s)),
-        seconds_base=float(np.median(base_s)),
-        accuracy=_accuracy(candidate),
-        accuracy_base=_accuracy(base),
+        seconds_per_image=own.median,
+        seconds_low=own.low,
+        seconds_high=own.high,
+        seconds_p95=float(np.quantile(candidate_s, 0.95)),
+        seconds_base=float(np.median([s.seconds / s.batch for s in base if s.index == 0])),
+        images_per_second=len(candidate) / sum(candidate_s),
     )
-    before = [s.score for s in base if s.score is not None]
-    after = [s.score for s in candidate if s.score is not None]
-    if len(before) < len(base) or len(after) < len(candidate):
-        return result
-    loss = statistics.relative_loss(before, after, 0)
-    return replace(result, loss=loss.median, loss_low=loss.low, loss_high=loss.high)
 
 
 def _cost_ratio(result: Result) -> statistics.Interval:
@@ -55,19 +83,27 @@ def _cost_ratio(result: Result) -> statistics.Interval:
     return statistics.Interval(ratio, ratio, ratio)
 
 
-def _accuracy(samples: list[Sample]) -> float | None:
+def _accuracy(samples: Sequence[Sample]) -> float | None:
     judged = [s.correct for s in samples if s.correct is not None]
     return sum(judged) / len(judged) if judged else None
 
 
-def fidelity(series: Series) -> tuple[float | None, float | None]:
-    """Mean PSNR (dB) and SSIM of the candidate's images to the baseline's on the same pairs."""
-    couples = [
-        (b.image, c.image)
-        for b, c in zip(series.of("base"), series.of("candidate"), strict=True)
-        if b.image.shape == c.image.shape
-    ]
-    if not couples:
-        return None, None
-    decibels = [quality.psnr(b, c) for b, c in couples]
-    return float(np.mean(decibels)), float(np.mean([quality.ssim(b, c) for b, c in couples]))
+def _worst(before: Sequence[float], after: Sequence[float]) -> float:
+    """Mean loss of the worst tenth of the images, at least of one."""
+    level = sum(before) / len(before)
+    losses = sorted(((b - a) / level for b, a in zip(before, after, strict=True)), reverse=True)
+    count = max(1, math.ceil(WORST * len(losses)))
+    return sum(losses[:count]) / count
+
+
+def similarities(series: Series) -> list[tuple[float, float] | None]:
+    """PSNR (dB) and SSIM of each of the candidate's images to the baseline's of the same request
+    and place, in the order of the requests; None where their sizes differ."""
+    found: list[tuple[float, float] | None] = []
+    for ours, theirs in zip(series.of("base"), series.of("candidate"), strict=True):
+        for base, candidate in zip(ours.images, theirs.images, strict=True):
+            same = base.shape == candidate.shape
+            found.append(
+                (quality.psnr(base, candidate), quality.ssim(base, candidate)) if same else None
+            )
+    return found

@@ -6,12 +6,13 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError
+from engine.goal import within_goal
 from engine.results import Genome, Result, load, row
-from engine.search.archive import within_goal
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Point:
     memory_gib: float | None = None
     cost_flops: float | None = None
     seconds_per_image: float | None = None
+    seconds_p95: float | None = None
+    images_per_second: float | None = None
+    loss_worst: float | None = None
+    first_call_s: float | None = None
+    recompilations: int | None = None
+    break_even: float | None = None
     program: str | None = None
     command: str | None = None
     meets_goal: bool = False
@@ -49,6 +56,8 @@ class Material:
     points: tuple[Point, ...]
     trials: tuple[Result, ...]
     folders: Mapping[int, Path]
+    searched: tuple[Result, ...] = ()
+    """The trials as the search measured them, before any was measured again for the front."""
     unreadable: tuple[str, ...] = ()
     single: bool = False
     """Whether this is one composition's run and no search."""
@@ -62,8 +71,12 @@ class Material:
         """How the page names a trial: ``#7``; a run has only one composition and no number."""
         return "result" if self.single else f"#{number}"
 
+    @cached_property
+    def numbered(self) -> Mapping[int, Result]:
+        return {t.trial: t for t in self.trials}
+
     def trial(self, number: int) -> Result | None:
-        return next((t for t in self.trials if t.trial == number), None)
+        return self.numbered.get(number)
 
 
 def points(front: Mapping[str, Any]) -> tuple[Point, ...]:
@@ -81,6 +94,11 @@ def recommended(found: Sequence[Point]) -> Point | None:
     return next((p for p in found if p.meets_goal and p.speedup is not None), None)
 
 
+def starts(points: Sequence[Point]) -> bool:
+    """Whether a first call or a break-even is known for any of the points."""
+    return any(p.first_call_s is not None or (p.break_even or 0) > 0 for p in points)
+
+
 def _json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -90,26 +108,35 @@ def _json(path: Path, what: str) -> Any:
         raise UsageError(f"{path} is damaged ({error}): restore it or run again") from None
 
 
+def read_front(folder: Path, *, needed: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The contents of study.json and front.json; the front is empty where there is none yet and
+    none is ``needed``. Raises UsageError."""
+    study: dict[str, Any] = _json(folder / "study.json", "a study")
+    if not needed and not (folder / "front.json").exists():
+        return study, {}
+    return study, _json(folder / "front.json", "a finished study")
+
+
 def read_study(folder: Path) -> Material:
     """Read ``study.json``, ``front.json`` and every ``<trial>/result.json`` of a folder.
 
     Raises UsageError when study.json or front.json cannot be read. A damaged trial is named in
     ``unreadable`` and costs only itself; without a front.json the front is empty.
     """
-    study = _json(folder / "study.json", "a study")
-    front = {}
-    if (folder / "front.json").exists():
-        front = _json(folder / "front.json", "a study")
-    trials, folders, unreadable = [], {}, []
+    study, front = read_front(folder, needed=False)
+    trials, searched, folders, unreadable = [], [], {}, []
     for path in folder.glob("*/result.json"):
         if not path.parent.name.isdecimal():
             continue
         try:
             result = load(path)
+            before = path.with_name("search.json")
+            first = load(before) if before.exists() else result
         except (ValueError, OSError) as error:
             unreadable.append(str(error))
             continue
         trials.append(result)
+        searched.append(first)
         folders[result.trial] = path.parent
     return Material(
         folder=folder,
@@ -117,6 +144,7 @@ def read_study(folder: Path) -> Material:
         points=points(front),
         trials=tuple(sorted(trials, key=lambda t: t.trial)),
         folders=folders,
+        searched=tuple(sorted(searched, key=lambda t: t.trial)),
         unreadable=tuple(sorted(unreadable)),
     )
 

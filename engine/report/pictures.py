@@ -34,6 +34,12 @@ class Pair:
             return None
         return self.base.score - self.candidate.score
 
+    def harm(self, fidelity: bool) -> float | None:
+        """How much worse the candidate is: by the score, or by its distance from the baseline."""
+        if not fidelity:
+            return self.drop
+        return None if self.candidate.ssim is None else 1 - self.candidate.ssim
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -45,20 +51,27 @@ class Comparison:
 
 
 def pairs(samples: Sequence[Sample]) -> tuple[Pair, ...]:
-    """Samples of equal (prompt, seed) from both arms, in the order of the candidate's."""
-    base = {(s.prompt, s.seed): s for s in samples if s.arm == "base"}
-    candidate = {(s.prompt, s.seed): s for s in samples if s.arm == "candidate"}
+    """Samples of the same prompt, seed, size and place in the batch from both arms, in the order
+    of the candidate's."""
+    base = {_request(s): s for s in samples if s.arm == "base"}
+    candidate = {_request(s): s for s in samples if s.arm == "candidate"}
     return tuple(Pair(base[key], own) for key, own in candidate.items() if key in base)
 
 
-def compare(samples: Sequence[Sample]) -> Comparison:
-    """The largest score drops first, then the other pairs in the order of measurement."""
+def _request(sample: Sample) -> tuple[object, ...]:
+    size = (sample.height, sample.width, sample.batch, sample.index)
+    return (sample.prompt, sample.seed, *size)
+
+
+def compare(samples: Sequence[Sample], *, fidelity: bool = False) -> Comparison:
+    """The worst pairs first, then the others in the order of measurement.
+
+    The worst are the largest drops of the score or, where ``fidelity`` is what counts, the
+    pictures that are least like the baseline's.
+    """
     every = pairs(samples)
-    order = sorted(
-        (i for i, pair in enumerate(every) if pair.drop is not None),
-        key=lambda i: -(every[i].drop or 0.0),
-    )
-    worst = order[:WORST]
+    harms = {i: h for i, pair in enumerate(every) if (h := pair.harm(fidelity)) is not None}
+    worst = sorted(harms, key=lambda i: -harms[i])[:WORST]
     others = [pair for i, pair in enumerate(every) if i not in worst]
     return Comparison(tuple(every[i] for i in worst), tuple(others[:SHOWN]), tuple(others[SHOWN:]))
 

@@ -1,110 +1,54 @@
-"""Plots as inline SVG, styled by the page's CSS classes; each has a title and its data's titles.
-
-Every plot is drawn for a size, so that its lettering stays readable on a phone: the page carries
-a wide and a narrow drawing and shows one of them.
-"""
+"""The plots of a study: its front among all trials, and how the search went on."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import pairwise
 from typing import Any
 
+from engine.goal import within_goal
 from engine.report import text
+from engine.report.drawing import Box, Frame, Size, svg, ticks
 from engine.report.material import Material, Point, recommended
 from engine.results import Result
-from engine.search.archive import within_goal
+from engine.search import archive
 
-WIDE = (760, 420)
-NARROW = (340, 330)
-Size = tuple[int, int]
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
-
-
-def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """Round numbers (steps of 1, 2, 2.5 or 5) from at most ``low`` to at least ``high``."""
-    span = max(high - low, 1e-9)
-    power: float = 10.0 ** math.floor(math.log10(span / count))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if span / (m * power) <= count)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
+DOTS = 1000
+"""Trials from which on those that lie on each other are drawn as one."""
+CELL = 5
+"""Size in pixels of the squares in which they then count as lying on each other."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The plotting area: data ranges (from the ticks) on a drawing of a size."""
+class Dot:
+    """A trial off the front, where it is drawn, and how many others it stands for."""
 
-    size: Size
-    xs: Sequence[float]
-    ys: Sequence[float]
-    left: int = 46
-    right: int = 16
-    top: int = 16
-    bottom: int = 44
-
-    def x(self, value: float) -> float:
-        share = (value - self.xs[0]) / (self.xs[-1] - self.xs[0])
-        return round(self.left + share * (self.size[0] - self.left - self.right), 1)
-
-    def y(self, value: float) -> float:
-        share = (value - self.ys[0]) / (self.ys[-1] - self.ys[0])
-        base = self.size[1] - self.bottom
-        return round(base - share * (base - self.top), 1)
-
-    def axes(self, x_label: str, y_label: str) -> str:
-        """Grid, tick labels and axis names."""
-        width, height = self.size
-        low, high = self.y(self.ys[0]), self.y(self.ys[-1])
-        parts = []
-        for tick in self.xs:
-            x = self.x(tick)
-            parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>')
-            parts.append(f'<text x="{x}" y="{low + 17}" text-anchor="middle">{tick:g}</text>')
-        for tick in self.ys:
-            y = self.y(tick)
-            parts.append(
-                f'<line class="grid" x1="{self.left}" x2="{width - self.right}" y1="{y}" y2="{y}"/>'
-            )
-            parts.append(f'<text x="{self.left - 7}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
-        middle = (self.left + width - self.right) / 2
-        parts.append(
-            f'<text class="axis" x="{middle}" y="{height - 6}" text-anchor="middle">'
-            f"{escape(x_label)}</text>"
-        )
-        parts.append(
-            f'<text class="axis" transform="translate(12 {(low + high) / 2}) rotate(-90)" '
-            f'text-anchor="middle">{escape(y_label)}</text>'
-        )
-        return "".join(parts)
+    trial: Result
+    x: float
+    y: float
+    beyond: bool
+    others: int = 0
 
 
-def both(draw: Callable[[Size], str]) -> str:
-    """The wide and the narrow drawing; CSS shows the one that fits."""
-    return f'<div class="plot wide">{draw(WIDE)}</div><div class="plot narrow">{draw(NARROW)}</div>'
+def front(material: Material, size: Size, linked: Container[int]) -> str:
+    """Loss against speed-up: the trials, the front with its intervals, the limit.
 
-
-def _svg(size: Size, title: str, body: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{body}</svg>"
-    )
-
-
-def front(material: Material, size: Size) -> str:
-    """Quality loss against speed-up: every trial, the front with its intervals, the limit."""
+    ``linked`` are the trials that have a row on the page to go to.
+    """
     limit = material.goal.get("max_loss")
     points = [p for p in material.points if p.speedup is not None and p.loss is not None]
     on_front = {p.trial for p in points}
     others = [t for t in material.trials if t.ok and t.loss is not None and t.trial not in on_front]
     frame, top = _front_frame(size, points, others, limit)
     timed = material.study.get("objective", "time") == "time"
-    body = [frame.axes("speed-up" if timed else "saving in operations", "quality loss, %")]
+    name = text.loss_name(material.goal)
+    body = [frame.axes("speed-up" if timed else "saving in operations", f"{name}, %")]
     if limit is not None:
         body.append(_limit(frame, 100 * limit))
-    body += [_dot(frame, trial, top) for trial in others]
+    dots = _dots(frame, others, top)
+    body += [_dot(dot, dot.trial.trial in linked) for dot in dots]
     line = " ".join(f"{frame.x(p.speedup or 0)},{_at(frame, p.loss, top)}" for p in points)
     body.append(f'<polyline class="front" points="{line}"/>')
     body += [_whiskers(frame, p, top) for p in points]
@@ -116,13 +60,13 @@ def front(material: Material, size: Size) -> str:
     )
     best = recommended(points)
     taken = [_box((x, y))] + [box for p in points for box in _covered(frame, p, top)]
-    taken += [_box((frame.x(t.speedup or 0), _at(frame, t.loss, top)), 4) for t in others]
+    taken += [_box((dot.x, dot.y), 4) for dot in dots]
     labels = [("baseline", x, y)] + [
         (material.label(p.trial), frame.x(p.speedup or 0), _at(frame, p.loss, top)) for p in points
     ]
     body += [_point(frame, p, top, material.label(p.trial), p is best) for p in points]
     body += _labels(labels, taken, frame)
-    return _svg(size, "Quality loss against speed-up of every trial, with the front", "".join(body))
+    return svg(size, f"{name.capitalize()} against speed-up, with the front", "".join(body))
 
 
 def _front_frame(
@@ -166,17 +110,30 @@ def _words(label: str, genome: Mapping[str, Any], speedup: float | None, loss: f
     )
 
 
-def _dot(frame: Frame, trial: Result, top: float) -> str:
-    x, y = frame.x(trial.speedup or 0.0), _at(frame, trial.loss, top)
+def _dots(frame: Frame, trials: Sequence[Result], top: float) -> list[Dot]:
+    """A dot a trial; where there are very many, one for all that lie in the same small square."""
+    cells: dict[tuple[int, int], list[Dot]] = {}
+    for number, trial in enumerate(trials):
+        x, y = frame.x(trial.speedup or 0.0), _at(frame, trial.loss, top)
+        crowded = len(trials) > DOTS
+        cell = (round(x / CELL), round(y / CELL)) if crowded else (number, 0)
+        dot = Dot(trial, x, y, 100 * (trial.loss or 0.0) > top)
+        cells.setdefault(cell, []).append(dot)
+    return [replace(found[0], others=len(found) - 1) for found in cells.values()]
+
+
+def _dot(dot: Dot, linked: bool) -> str:
+    x, y, trial = dot.x, dot.y, dot.trial
     title = _words(f"#{trial.trial}", trial.genome, trial.speedup, trial.loss)
-    beyond = 100 * (trial.loss or 0.0) > top
+    title += " (beyond the scale)" if dot.beyond else ""
+    title += f"; and {dot.others} more here" if dot.others else ""
     shape = (
         f'<path class="trial" d="M{x - 4} {y + 4}L{x} {y - 3}L{x + 4} {y + 4}Z">'
-        f"<title>{title} (beyond the scale)</title></path>"
-        if beyond
+        f"<title>{title}</title></path>"
+        if dot.beyond
         else f'<circle class="trial" cx="{x}" cy="{y}" r="3"><title>{title}</title></circle>'
     )
-    return f'<a href="#trial-{trial.trial}">{shape}</a>'
+    return f'<a href="#trial-{trial.trial}">{shape}</a>' if linked else shape
 
 
 def _whiskers(frame: Frame, p: Point, top: float) -> str:
@@ -263,35 +220,40 @@ class Progress:
     """Loss up to which the hypervolume counts."""
 
 
-def hypervolume(found: Sequence[tuple[float, float]], limit: float) -> float:
-    """The gain in speed, averaged over every loss allowed from 0 to ``limit``.
+def gain(found: Sequence[tuple[float, float]], limit: float) -> float:
+    """The gain in speed over 1, averaged over every loss allowed from 0 to ``limit``.
 
-    It is the area that (speed-up, loss) pairs dominate beyond the corner (1, ``limit``), divided
-    by ``limit``. A negative loss counts as zero, so that noise earns nothing.
+    It is the hypervolume of (speed-up, loss) pairs beyond the corner (1, ``limit``), divided by
+    ``limit``. A negative loss counts as zero, so that noise earns nothing.
     """
-    area, best = 0.0, 1.0
-    steps = sorted((max(loss, 0.0), speed) for speed, loss in found if loss < limit)
-    for loss, speed in steps:
-        if speed > best:
-            area += (speed - best) * (limit - loss)
-            best = speed
-    return area / limit
+    pairs = ((speed, max(loss, 0.0)) for speed, loss in found)
+    return archive.hypervolume(pairs, (1.0, limit)) / limit
+
+
+def counted(goal: Mapping[str, Any]) -> float:
+    """The loss up to which the gain is averaged: twice the goal's limit."""
+    return 2 * (goal.get("max_loss") or 0.05)
 
 
 def progress(material: Material) -> Progress:
-    """Best speed-up within the goal and hypervolume (losses to twice the limit), by trial."""
-    limit = 2 * (material.goal.get("max_loss") or 0.05)
+    """Best speed-up within the goal and mean gain (losses to twice the limit), by trial."""
+    limit = counted(material.goal)
     best: list[float | None] = []
     volume: list[float] = []
-    found: list[tuple[float, float]] = []
+    corners: list[tuple[float, float]] = []
     for trial in material.trials:
         last = best[-1] if best else None
         if within_goal(trial, material.goal) and trial.speedup is not None:
             last = max(last or 0.0, trial.speedup)
+        now = volume[-1] if volume else 0.0
         if trial.ok and trial.speedup is not None and trial.loss is not None:
-            found.append((trial.speedup, trial.loss))
+            own = (trial.speedup, max(trial.loss, 0.0))
+            # Only what nothing yet dominates adds to the gain, and few trials are like that.
+            if not any(s >= own[0] and x <= own[1] for s, x in corners):
+                corners = [c for c in corners if c[0] > own[0] or c[1] < own[1]] + [own]
+                now = gain(corners, limit)
         best.append(last)
-        volume.append(hypervolume(found, limit))
+        volume.append(now)
     return Progress(tuple(t.trial for t in material.trials), tuple(best), tuple(volume), limit)
 
 
@@ -310,6 +272,7 @@ def steps(
     xs = [x for x in xs if x in (xs[0], xs[-1]) or xs[-1] - x > (xs[-1] - xs[0]) / 12]
     frame = Frame(size, xs, ticks(0, highest, 5))
     path = f"M{frame.x(known[0][0])} {frame.y(known[0][1])}"
-    path += "".join(f"H{frame.x(t)}V{frame.y(v)}" for t, v in known[1:])
+    changed = [now for before, now in pairwise(known) if now[1] != before[1]]
+    path += "".join(f"H{frame.x(t)}V{frame.y(v)}" for t, v in changed)
     body = frame.axes("trial", label) + f'<path class="steps" d="{path}H{frame.x(last)}"/>'
-    return _svg(size, title, body)
+    return svg(size, title, body)

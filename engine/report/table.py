@@ -1,14 +1,10 @@
-"""A study's front as a Markdown table: ``python -m engine.report.table STUDY_FOLDER``."""
+"""A study's front as a Markdown table."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from engine.errors import UsageError
 from engine.report import text
 from engine.report.material import Point, points, recommended
 
@@ -18,8 +14,9 @@ def markdown(study: Mapping[str, Any], front: Mapping[str, Any]) -> str:
     found = points(front)
     best = recommended(found)
     baseline = (study.get("baseline") or {}).get("label", "the baseline")
+    name = "fidelity loss" if text.same_image(study.get("goal") or {}) else "loss"
     lines = [
-        f"| techniques | faster than {baseline} | than the plain program | loss | checker |",
+        f"| techniques | faster than {baseline} | than the plain program | {name} | checker |",
         "|---|---|---|---|---|",
         *(_line(point, bold=best is not None and point.trial == best.trial) for point in found),
     ]
@@ -34,7 +31,7 @@ def markdown(study: Mapping[str, Any], front: Mapping[str, Any]) -> str:
         f"{study.get('evaluations')} candidates in {text.duration(study.get('wall_s'))} on "
         f"{machine.get('device_name')}, {machine.get('threads')} threads, torch "
         f"{versions.get('torch')}, diffusers {versions.get('diffusers')}. Intervals are 95 %, "
-        "from 36 held-out prompts. Bold: the fastest point within the goal.",
+        "from held-out prompts. Bold: the fastest point within the goal.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -48,26 +45,3 @@ def _line(point: Point, *, bold: bool) -> str:
         f"| {text.describe(point.genome)} | {mark}{text.ratio(point.speedup)}{mark} ({speed}) "
         f"| {text.ratio(point.speedup_plain)} | {text.percent(point.loss)} ({loss}) | {checker} |"
     )
-
-
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print("usage: python -m engine.report.table STUDY_FOLDER ...", file=sys.stderr)
-        return 2
-    for argument in arguments:
-        folder = Path(argument)
-        try:
-            study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-            front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{folder} holds no finished study: {error}") from error
-        print(markdown(study, front))
-    return 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)

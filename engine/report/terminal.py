@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.report import text
-from engine.report.material import Point, points, recommended
+from engine.report.material import Point, points, recommended, starts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +59,7 @@ def _gain(point: Point, baseline: str, study: Mapping[str, Any]) -> str:
     if point.loss is None:
         words += ", quality not measured"
     else:
-        words += f", at {text.percent(point.loss)} quality loss"
+        words += f", at {text.percent(point.loss)} {text.loss_name(study.get('goal') or {})}"
     if speedup < 1:
         words += ", so nothing is gained"
     elif low is not None and low <= 1:
@@ -77,17 +77,30 @@ def front_table(front: Mapping[str, Any]) -> Table:
     table.add_column("speed-up", justify="right", no_wrap=True)
     table.add_column("loss", justify="right", no_wrap=True)
     table.add_column("s/image", justify="right", no_wrap=True)
+    found = points(front)
+    starting = starts(found)
+    if starting:
+        table.add_column("1st call,\npays after", justify="right", no_wrap=True)
     table.add_column("goal", no_wrap=True)
     table.add_column("techniques", overflow="fold", ratio=1)
-    for point in points(front):
+    # Two lines a figure leave the techniques as much room as without these columns.
+    between = "\n" if starting else " "
+    for point in found:
         interval = text.ratio_interval(point.speedup_low, point.speedup_high)
         table.add_row(
             str(point.trial),
-            f"{text.ratio(point.speedup)} ({interval})",
+            f"{text.ratio(point.speedup)}{between}({interval})",
             text.percent(point.loss),
             text.number(point.seconds_per_image),
+            *([_start(point)] if starting else []),
             "met" if point.meets_goal else "missed",
             # Text, not markup: a value with square brackets must print as it is.
             Text(text.describe(point.genome)),
         )
     return table
+
+
+def _start(point: Point) -> str:
+    """Seconds of the first call, and after how many images a longer start has paid."""
+    first = "" if point.first_call_s is None else f"{text.number(point.first_call_s)} s"
+    return f"{first or text.NONE}\n{text.images(point.break_even, point.speedup)}"

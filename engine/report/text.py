@@ -87,16 +87,39 @@ def value(item: object) -> str:
     return str(item)
 
 
+def images(count: float | None, speedup: float | None = None) -> str:
+    """After how many images a longer start has paid (``engine.results.break_even``)."""
+    if count is None:
+        return "never" if speedup is not None and speedup <= 1 else NONE
+    whole = math.ceil(count)
+    return "at once" if whole == 0 else f"{whole:,} image{'' if whole == 1 else 's'}"
+
+
+def same_image(goal: Mapping[str, Any]) -> bool:
+    """Whether losses are of fidelity to the baseline's image, not of the CLIP score."""
+    return goal.get("quality") == "same_image"
+
+
+def loss_name(goal: Mapping[str, Any]) -> str:
+    """What a loss is a loss of."""
+    return "fidelity loss" if same_image(goal) else "quality loss"
+
+
 def goal_words(goal: Mapping[str, Any]) -> str:
     """The goal's limits in words; keys that are absent or null set no limit."""
     forms: tuple[tuple[str, Any], ...] = (
-        ("max_loss", lambda x: f"quality loss at most {percent(x)}"),
+        ("max_loss", lambda x: f"{loss_name(goal)} at most {percent(x)}"),
+        ("max_worst", lambda x: f"that of the worst tenth at most {percent(x)}"),
         ("accuracy_drop", lambda x: f"checker accuracy at most {100 * x:g} points lower"),
         ("speedup", lambda x: f"at least {ratio(x)} faster"),
         ("seconds", lambda x: f"at most {x:g} s per image"),
         ("memory_gib", lambda x: f"at most {x:g} GiB"),
     )
-    parts = [words(goal[key]) for key, words in forms if goal.get(key) is not None]
+    parts = [
+        words(goal[key])
+        for key, words in forms
+        if goal.get(key) is not None and (key != "max_worst" or same_image(goal))
+    ]
     if goal.get("keep_steps"):
         parts.append("the baseline's number of steps")
     return ", ".join(parts) or "no limit"

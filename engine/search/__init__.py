@@ -6,9 +6,9 @@ first trial and the results told so far. Resuming a study is therefore asking ag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.errors import UsageError
 from engine.results import Genome, Result
@@ -52,16 +52,26 @@ def searcher(
     """The searcher of that name with its own options.
 
     ``max_loss`` and ``memory`` say what the goal asks for. Raises UsageError for an unknown name
-    or option and for a value out of bounds.
+    or option, for a value out of bounds, and for a space too large for an exhaustive search.
     """
-    from engine.search.genetic import Genetic, parse
-    from engine.search.random import Random
+    from engine.search import exhaustive, genetic, optuna_samplers, paper, random
+    from engine.search.options import Without, parsed
 
-    given = dict(options or {})
-    if name == "genetic":
-        return Genetic(space, seed, parse(given), max_loss, memory)
-    if name == "random":
-        if given:
-            raise UsageError(f"search.{min(given)} is unknown: search=random has no options")
-        return Random(space, seed)
-    raise UsageError(f"unknown search {name!r}{nearest(name, ('genetic', 'random'))}")
+    makers: Mapping[str, tuple[type, Callable[[Any], Searcher]]] = {
+        "genetic": (genetic.Options, lambda o: genetic.Genetic(space, seed, o, max_loss, memory)),
+        "random": (Without, lambda o: random.Random(space, seed)),
+        "tpe": (
+            optuna_samplers.TpeOptions,
+            lambda o: optuna_samplers.Tpe(space, seed, o, max_loss, memory),
+        ),
+        "nsga2": (
+            optuna_samplers.Nsga2Options,
+            lambda o: optuna_samplers.Nsga2(space, seed, o, max_loss, memory),
+        ),
+        "exhaustive": (Without, lambda o: exhaustive.Exhaustive(space, seed)),
+        "paper": (paper.Options, lambda o: paper.Paper(space, seed, o, memory)),
+    }
+    if name not in makers:
+        raise UsageError(f"unknown search {name!r}{nearest(name, makers)}")
+    kind, make = makers[name]
+    return make(parsed(kind, name, options or {}))

@@ -1,4 +1,4 @@
-"""Which results count: dominance with margins, the front, ranks, and the best within limits.
+"""Which results count: dominance with margins, the front, ranks, hypervolume.
 
 Objectives are speed-up, quality loss and, where the goal names it, memory. Each is read in units
 of its margin (speed and memory as logarithms of ratios), so that a difference below 1 is noise.
@@ -7,11 +7,17 @@ of its margin (speed and memory as logarithms of ratios), so that a difference b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from engine.results import Result
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
 
 REFERENCE = (1.0, 0.2)
 """Speed-up and loss at which the hypervolume begins."""
@@ -66,27 +72,53 @@ def dominates(a: Result, b: Result, margins: Margins = MARGINS, *, memory: bool 
     condition follows from the others for two objectives; with three it is what rules out cycles,
     because every step along a chain of dominance then raises the same sum.
     """
-    return _beats(_units(a, margins, memory), _units(b, margins, memory))
+    ours, theirs = (_columns([_units(r, margins, memory)]) for r in (a, b))
+    return bool(_beaten(theirs, ours)[0])
 
 
-def _beats(a: Sequence[float], b: Sequence[float]) -> bool:
-    gains = [x - y for x, y in zip(a, b, strict=True)]
+def _columns(points: Sequence[Sequence[float]]) -> Array:
+    """Points as an array with a row for each objective and a column for each point."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.array(points, dtype=float).T)
+
+
+def _beaten(points: Array, by: Array) -> npt.NDArray[np.bool_]:
+    """Which of the points the single point ``by`` beats."""
+    import numpy as np
+
+    gains = by - points
     # The tolerance keeps a difference of exactly one margin from counting by rounding.
-    return min(gains) >= -1 - 1e-9 and max(gains) > 1 + 1e-9 and sum(gains) > 0
+    allowed = (gains.min(axis=0) >= -1 - 1e-9) & (gains.max(axis=0) > 1 + 1e-9)
+    return np.asarray(allowed & (gains.sum(axis=0) > 0), dtype=bool)
 
 
-def _kernel(points: Sequence[Sequence[float]], among: Iterable[int]) -> list[int]:
-    """Indices that stay: none beats another, and each one left out is beaten by one that stays.
+def _layers(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
+    """Indices of the points that stay, then of those that stay of the rest, and so on.
 
-    Margin dominance has no cycles but is not transitive: along a chain each point may beat the
-    next although the first does not beat the last. So a point leaves only for one that stays;
-    going by falling sum decides each once, and the first always stays.
+    Of each layer none beats another, and each one of the rest is beaten by one that stays. Margin
+    dominance has no cycles but is not transitive: along a chain each point may beat the next
+    although the first does not beat the last. So a point leaves only for one that stays; going by
+    falling sum decides each once, and the first always stays. Ten thousand points take about a
+    second, since whoever stays removes all that it beats at once.
     """
-    kept: list[int] = []
-    for index in sorted(among, key=lambda i: -sum(points[i])):
-        if not any(_beats(points[other], points[index]) for other in kept):
-            kept.append(index)
-    return kept
+    import numpy as np
+
+    if not points:
+        return
+    table = _columns(points)
+    rest = np.array(sorted(range(len(points)), key=lambda i: -sum(points[i])), dtype=int)
+    while len(rest):
+        layer: list[int] = []
+        standing, values = rest, table[:, rest]
+        while len(standing):
+            layer.append(int(standing[0]))
+            beaten = _beaten(values, values[:, :1])
+            beaten[0] = True
+            standing, values = standing[~beaten], values[:, ~beaten]
+        yield layer
+        gone = set(layer)
+        rest = np.array([i for i in rest.tolist() if i not in gone], dtype=int)
 
 
 def front(
@@ -100,7 +132,7 @@ def front(
     able = [r for r in results if measured(r, memory=memory)]
     points = [_units(r, margins, memory) for r in able]
     return sorted(
-        (able[i] for i in _kernel(points, range(len(able)))),
+        (able[i] for i in next(_layers(points), ())),
         key=lambda r: (-(r.speedup or 0.0), r.loss or 0.0, r.trial),
     )
 
@@ -119,17 +151,14 @@ def ranks(
     failed ones are last.
     """
     able = [i for i, r in enumerate(results) if measured(r, memory=memory)]
-    points = {i: _units(results[i], margins, memory) for i in able}
-    rest = [i for i in able if (results[i].loss or 0.0) <= SLACK * max_loss]
-    poor = sorted(set(able) - set(rest), key=lambda i: results[i].loss or 0.0)
-    failed = [i for i in range(len(results)) if i not in points]
-    table = [points.get(i, ()) for i in range(len(results))]
+    useful = [i for i in able if (results[i].loss or 0.0) <= SLACK * max_loss]
+    poor = sorted(set(able) - set(useful), key=lambda i: results[i].loss or 0.0)
+    failed = sorted(set(range(len(results))) - set(able))
+    points = [_units(results[i], margins, memory) for i in useful]
     order: list[int] = []
-    while rest:
-        layer = _kernel(table, rest)
+    for layer in _layers(points):
         lonely = _crowding([points[i] for i in layer])
-        order += [i for _, i in sorted(zip((-d for d in lonely), layer, strict=True))]
-        rest = [i for i in rest if i not in set(layer)]
+        order += [useful[i] for _, i in sorted(zip((-d for d in lonely), layer, strict=True))]
     places = {index: place for place, index in enumerate([*order, *poor, *failed])}
     return [places[i] for i in range(len(results))]
 
@@ -159,49 +188,3 @@ def hypervolume(
             area += (speedup - slowest) * (best_loss - loss)
             best_loss = loss
     return area
-
-
-def best_within(results: Iterable[Result], max_loss: float, accuracy_drop: float) -> Result | None:
-    """The fastest result whose loss is at most ``max_loss`` and whose checker accuracy falls by at
-    most ``accuracy_drop`` (both fractions); None if there is none.
-
-    A result without a measured loss never qualifies; one without a checker is not held to it.
-    """
-    within = [
-        r
-        for r in results
-        if measured(r) and r.loss is not None and r.loss <= max_loss and _accurate(r, accuracy_drop)
-    ]
-    return max(within, key=lambda r: (r.speedup or 0.0, -(r.loss or 0.0)), default=None)
-
-
-def within_goal(result: Result, goal: Mapping[str, Any]) -> bool:
-    """Whether a trial, as measured last, keeps every limit of the goal.
-
-    A limit on what was not measured is not kept, but for the checker's accuracy, which exists on
-    miniatures only. A tolerance of 1e-9 forgives the rounding of shares.
-    """
-    if not result.ok:
-        return False
-    upper = (
-        (result.loss, goal.get("max_loss")),
-        (result.seconds_per_image, goal.get("seconds")),
-        (result.memory_gib, goal.get("memory_gib")),
-    )
-    least = goal.get("speedup")
-    return all(
-        limit is None or (figure is not None and figure <= limit + 1e-9) for figure, limit in upper
-    ) and (
-        (least is None or (result.speedup or 0.0) >= least)
-        and _accurate(result, goal.get("accuracy_drop"))
-    )
-
-
-def _accurate(result: Result, drop: float | None) -> bool:
-    """Whether the checker's accuracy falls by at most that share of the prompts, or by one prompt
-    where they are so few that a single one is a larger share."""
-    if result.accuracy is None or result.accuracy_base is None or drop is None:
-        return True
-    judged = sum(s.arm == "base" and s.correct is not None for s in result.samples)
-    allowed = max(drop, 1 / judged) if judged else drop
-    return result.accuracy >= result.accuracy_base - allowed - 1e-9

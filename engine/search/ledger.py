@@ -8,51 +8,72 @@ enter Optuna only when they are told, whole: a killed controller leaves none of 
 from __future__ import annotations
 
 import json
-import math
 import os
 import sqlite3
-import sys
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote
 
 from engine import results as files
 from engine.errors import UsageError
 from engine.results import Result
-from engine.search import Proposal
-from engine.strategy import Gene, registry
+from engine.search import Proposal, lease
+from engine.search.index import Index, digest
 
 if TYPE_CHECKING:
-    import optuna
-    from optuna.distributions import BaseDistribution
-    from sqlalchemy import Engine, Table
+    from sqlalchemy import Connection, Engine, Table
 
-_LOCKED_BYTE = 1 << 20
-"""Offset of the locked byte on Windows, where a locked byte cannot be read: beyond the holder's
-process number, which a second controller wants to show."""
+_Stamp = tuple[int, int, int]
+"""A file's number, time of change in ns, and size: a file written anew differs in one of them."""
 
 
 def results(folder: Path) -> list[Result]:
-    """The results in ``<folder>/<trial>/result.json``, by trial.
+    """The results in ``<folder>/<trial>/result.json``, by trial; see :meth:`Results.read`."""
+    return Results(folder).read()
 
-    Raises UsageError that names the file when one is damaged or belongs to another trial.
-    """
-    found = []
-    for path in folder.glob("*/result.json"):
-        if not path.parent.name.isdigit():
-            continue
-        try:
-            result = files.load(path)
-        except (ValueError, AttributeError) as error:
-            raise UsageError(_damaged_result(path, str(error))) from error
-        if result.trial != int(path.parent.name):
-            raise UsageError(_damaged_result(path, f"it says trial {result.trial}"))
-        found.append(result)
-    return sorted(found, key=lambda r: r.trial)
+
+@dataclass(frozen=True)
+class Results:
+    """A study's results as they stand in its folder; each file is parsed once while it stays as
+    it is. Whoever asks again and again keeps one of these."""
+
+    folder: Path
+    _held: dict[str, tuple[_Stamp, Result]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def read(self) -> list[Result]:
+        """The results in ``<folder>/<trial>/result.json``, by trial.
+
+        Raises UsageError that names the file when one is damaged or belongs to another trial.
+        """
+        found: dict[str, tuple[_Stamp, Result]] = {}
+        for name in os.listdir(self.folder) if self.folder.is_dir() else ():
+            if not name.isdecimal():
+                continue
+            path = os.path.join(self.folder, name, "result.json")
+            try:
+                # Looked at before it is read: a file replaced meanwhile is read again next time.
+                seen = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            stamp = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+            held = self._held.get(name)
+            found[name] = held if held and held[0] == stamp else (stamp, _loaded(Path(path)))
+        self._held.clear()
+        self._held.update(found)
+        return sorted((result for _, result in found.values()), key=lambda r: r.trial)
+
+
+def _loaded(path: Path) -> Result:
+    try:
+        result = files.load(path)
+    except (ValueError, AttributeError) as error:
+        raise UsageError(_damaged_result(path, str(error))) from error
+    if result.trial != int(path.parent.name):
+        raise UsageError(_damaged_result(path, f"it says trial {result.trial}"))
+    return result
 
 
 def _damaged_result(path: Path, why: str) -> str:
@@ -73,6 +94,7 @@ class Ledger:
     fingerprint: Mapping[str, Any]
     _engine: Engine
     _claims: Table
+    _index: Index
     _lease: BinaryIO
 
     @classmethod
@@ -87,23 +109,25 @@ class Ledger:
         path = _database(url)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lease = _take_lease(path, study)
+            held = lease.take(path, study)
         except OSError as error:
             raise UsageError(f"cannot write to {path.parent}: {error.strerror}") from error
         try:
             _refuse_damaged(path)
             plain = json.loads(json.dumps(fingerprint))
-            ledger = cls(url, study, machine, plain, *_tables(url), lease)
+            engine, claims = _tables(url)
+            index = Index.open(url, engine, study)
+            ledger = cls(url, study, machine, plain, engine, claims, index, held)
             ledger._adopt()
         except BaseException:
-            lease.close()
+            held.close()
             raise
         return ledger
 
     def close(self) -> None:
         """Give the lease back."""
         self._engine.dispose()
-        self._storage.engine.dispose()
+        self._index.close()
         self._lease.close()
 
     def __enter__(self) -> Ledger:
@@ -117,110 +141,122 @@ class Ledger:
 
         Raises ValueError when the trial's number is in use for another genome.
         """
-        from sqlalchemy import insert
-        from sqlalchemy.exc import IntegrityError
-
-        row = {
-            "study": self.study,
-            "key": key,
-            "machine": self.machine,
-            "trial": trial,
-            "genome": json.dumps(proposal.genome),
-            "origin": proposal.origin,
-            "parents": json.dumps(proposal.parents),
-            "told": False,
-        }
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(self._claims).values(row))
-        except IntegrityError:
-            if key in self.taken():
-                return False
-            raise ValueError(f"trial {trial} is claimed for another genome") from None
-        return True
+        with self._engine.begin() as connection:
+            return self._reserve(connection, trial, key, proposal)
 
     def told(self, result: Result) -> None:
         """Index a result and settle its claim; telling the same trial again changes nothing.
 
         The index keeps what was told first; :meth:`rebuild` brings it up to a changed file.
         """
-        proposal = Proposal(result.genome, result.origin, result.parents)
-        self.claim(result.trial, result.key, proposal)
-        if result.trial not in self._indexed():
-            self._study().add_trial(_frozen(result))
-        self._settle(result.trial, True)
+        digests = self._index.digests
+        with self._engine.begin() as connection:
+            self._reserve(connection, result.trial, result.key, _proposal(result))
+            if result.trial not in digests:
+                self._index.add(connection, [result])
+            self._settle(connection, {result.trial: True})
+        digests.setdefault(result.trial, digest(result))
 
     def open_claims(self) -> list[tuple[int, Proposal]]:
         """Trials that were claimed and not told, with what they were to measure."""
-        return [(row.trial, _claimed(row)) for row in self._rows() if not row.told]
+        rows = self._rows(self._claims.c.told.is_(False))
+        return [(row.trial, _claimed(row)) for row in rows]
 
     def taken(self) -> set[str]:
         """Keys of all claimed genomes."""
         return {row.key for row in self._rows()}
 
-    def rebuild(self, folder: Path) -> None:
-        """Make the index say what the trials' files say.
+    def rebuild(self, source: Path | Results) -> None:
+        """Make the index say what the trials' files say, all in one transaction.
 
         Missing results are told, claims whose file is gone are open again, and if a file has
-        changed since it was told (an acceptance measurement) Optuna's study is written anew.
+        changed since it was told (an acceptance measurement) or is gone, Optuna's trials are
+        written anew. ``source`` is the study's folder or the reader that the caller keeps.
         """
-        import optuna
+        found = (source if isinstance(source, Results) else Results(source)).read()
+        files_say = {r.trial: digest(r) for r in found}
+        digests = self._index.digests
+        rewrite = any(files_say.get(trial) != held for trial, held in digests.items())
+        rows = self._rows()
+        with self._engine.begin() as connection:
+            if rewrite:
+                self._index.clear(connection)
+            self._index.add(connection, (r for r in found if rewrite or r.trial not in digests))
+            self._reserve_all(connection, found, {row.trial: row.key for row in rows})
+            changed = {r.trial: not r.told for r in rows if r.told != (r.trial in files_say)}
+            self._settle(connection, changed)
+        digests.clear()
+        digests.update(files_say)
 
-        found = results(folder)
-        indexed = self._indexed()
-        if any(indexed.get(r.trial, _digest(r)) != _digest(r) for r in found):
-            optuna.delete_study(study_name=self.study, storage=self._storage)
-            self._study().set_user_attr("fingerprint", self.fingerprint)
+    def _reserve(self, connection: Connection, trial: int, key: str, proposal: Proposal) -> bool:
+        from sqlalchemy import select
+        from sqlalchemy.dialects.sqlite import insert
+
+        row = self._row(trial, key, proposal)
+        done = connection.execute(insert(self._claims).values(row).on_conflict_do_nothing())
+        if done.rowcount:
+            return True
+        held = select(self._claims.c.id).where(*self._ours, self._claims.c.key == key)
+        if connection.execute(held).first() is None:
+            raise ValueError(_claimed_otherwise(trial))
+        return False
+
+    def _reserve_all(
+        self, connection: Connection, found: list[Result], held: Mapping[int, str]
+    ) -> None:
+        """Claims, settled, for the results that have none; ``held`` is trial to key."""
+        from sqlalchemy import insert
+
+        keys = set(held.values())
+        rows = []
         for result in found:
-            self.told(result)
-        present = {r.trial for r in found}
-        for row in self._rows():
-            if row.told and row.trial not in present:
-                self._settle(row.trial, False)
+            if result.key in keys:
+                continue
+            if result.trial in held:
+                raise ValueError(_claimed_otherwise(result.trial))
+            keys.add(result.key)
+            rows.append(self._row(result.trial, result.key, _proposal(result)) | {"told": True})
+        if rows:
+            connection.execute(insert(self._claims), rows)
 
-    def _rows(self) -> list[Any]:
+    def _row(self, trial: int, key: str, proposal: Proposal) -> dict[str, Any]:
+        return {
+            "study": self.study,
+            "key": key,
+            "machine": self.machine,
+            "trial": trial,
+            # A genome has no order; a row made from a file equals the one made from a proposal.
+            "genome": json.dumps(proposal.genome, sort_keys=True),
+            "origin": proposal.origin,
+            "parents": json.dumps(proposal.parents),
+            "told": False,
+        }
+
+    @property
+    def _ours(self) -> tuple[Any, Any]:
+        table = self._claims.c
+        return (table.study == self.study, table.machine == self.machine)
+
+    def _rows(self, *conditions: Any) -> list[Any]:
         from sqlalchemy import select
 
-        table = self._claims.c
-        query = select(self._claims).where(table.study == self.study, table.machine == self.machine)
+        query = select(self._claims).where(*self._ours, *conditions)
         with self._engine.connect() as connection:
-            return list(connection.execute(query.order_by(table.trial)))
+            return list(connection.execute(query.order_by(self._claims.c.trial)))
 
-    def _settle(self, trial: int, told: bool) -> None:
-        from sqlalchemy import update
+    def _settle(self, connection: Connection, told: Mapping[int, bool]) -> None:
+        from sqlalchemy import bindparam, update
 
-        table = self._claims.c
-        ours = (table.study == self.study, table.machine == self.machine, table.trial == trial)
-        with self._engine.begin() as connection:
-            connection.execute(update(self._claims).where(*ours).values(told=told))
-
-    def _indexed(self) -> dict[int, str]:
-        """Trial to digest of what Optuna holds."""
-        held = self._study().get_trials(deepcopy=False)
-        return {t.user_attrs["trial"]: t.user_attrs["digest"] for t in held}
-
-    @cached_property
-    def _storage(self) -> optuna.storages.RDBStorage:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return optuna.storages.RDBStorage(self.url)
-
-    def _study(self) -> optuna.Study:
-        import optuna
-
-        return optuna.create_study(
-            study_name=self.study,
-            storage=self._storage,
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-        )
+        if told:
+            its = self._claims.c.trial == bindparam("its")
+            change = update(self._claims).where(*self._ours, its).values(told=bindparam("now"))
+            connection.execute(change, [{"its": t, "now": now} for t, now in told.items()])
 
     def _adopt(self) -> None:
         """Put our fingerprint on a new study, or refuse another's."""
-        study = self._study()
+        study = self._index.study
         held = study.user_attrs.get("fingerprint")
-        if held is None and not study.get_trials(deepcopy=False):
+        if held is None and not self._index.digests:
             # New, or its controller was killed between the two writes.
             study.set_user_attr("fingerprint", self.fingerprint)
         elif held != self.fingerprint:
@@ -231,53 +267,16 @@ class Ledger:
             )
 
 
+def _proposal(result: Result) -> Proposal:
+    return Proposal(result.genome, result.origin, result.parents)
+
+
+def _claimed_otherwise(trial: int) -> str:
+    return f"trial {trial} is claimed for another genome"
+
+
 def _claimed(row: Any) -> Proposal:
     return Proposal(json.loads(row.genome), row.origin, tuple(json.loads(row.parents)))
-
-
-def _digest(result: Result) -> str:
-    """What the index holds of a result, to notice that its file has changed."""
-    return f"{result.rung} {result.speedup} {result.loss} {result.memory_gib} {result.stage}"
-
-
-def _frozen(result: Result) -> optuna.trial.FrozenTrial:
-    """The result as a finished trial. One without a measured loss has none to minimise, so it
-    counts as failed in Optuna; its figures stand in the attributes."""
-    from optuna.trial import TrialState, create_trial
-
-    distributions: dict[str, BaseDistribution] = {}
-    params: dict[str, Any] = {}
-    for name, genes in result.genome.items():
-        declared = registry()[name].genes if name in registry() else {}
-        for gene, value in genes.items():
-            if gene in declared:
-                label = f"{name}.{gene}"
-                params[label], distributions[label] = value, _distribution(declared[gene])
-    values = [result.speedup, result.loss]
-    complete = result.ok and all(v is not None and math.isfinite(v) for v in values)
-    kept = "trial genome key origin parents rung speedup memory_gib stage reason"
-    attributes = {name: getattr(result, name) for name in kept.split()}
-    attributes["digest"] = _digest(result)
-    return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.FAIL,
-        values=[float(v) for v in values if v is not None] if complete else None,
-        params=params,
-        distributions=distributions,
-        user_attrs=attributes,
-    )
-
-
-def _distribution(gene: Gene) -> BaseDistribution:
-    """Bounds without the grid's step: a value off the grid is legal."""
-    from optuna.distributions import CategoricalDistribution as Choice
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    if gene.choices:
-        return Choice(gene.choices)
-    low, high = gene.low or 0.0, gene.high or 0.0
-    if isinstance(gene.default, int):
-        return IntDistribution(int(low), int(high))
-    return FloatDistribution(low, high)
 
 
 def _differences(held: Any, ours: Any, at: str = "") -> list[str]:
@@ -353,47 +352,3 @@ def _tables(url: str) -> tuple[Engine, Table]:
     engine = sql.create_engine(url)
     metadata.create_all(engine)
     return engine, claims
-
-
-def _take_lease(path: Path, study: str) -> BinaryIO:
-    """Lock the study's lease file; the system releases it when this process ends, however it ends.
-
-    Raises UsageError while another controller holds it.
-    """
-    file = path.with_name(f"{path.name}.{quote(study, safe='')}.lock")
-    lease = open(file, "a+b")  # noqa: SIM115 (held open as long as the ledger)
-    try:
-        _lock(lease)
-    except OSError:
-        lease.seek(0)
-        holder = lease.read(20).decode(errors="replace").strip() or "unknown"
-        lease.close()
-        raise UsageError(
-            f"study {study} is being searched by process {holder}: wait until it ends, "
-            "or give another name with study=NAME"
-        ) from None
-    lease.truncate(0)
-    lease.write(f"{os.getpid()}\n".encode())
-    lease.flush()
-    if hasattr(os, "register_at_fork"):
-        # The lock lives as long as any copy of the descriptor: a forked worker must not keep it.
-        os.register_at_fork(after_in_child=partial(_close, weakref.ref(lease)))
-    return lease
-
-
-def _close(held: weakref.ref[BinaryIO]) -> None:
-    if lease := held():
-        lease.close()
-
-
-def _lock(file: BinaryIO) -> None:
-    """Take an exclusive lock or raise OSError at once."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(_LOCKED_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

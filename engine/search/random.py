@@ -51,5 +51,5 @@ def unseen(space: Space, seen: Set[str], rng: np.random.Generator) -> Genome | N
             return genome
     if space.size() > _COUNTABLE:
         return None
-    rest = [genome for genome in space.genomes() if space.key(genome) not in seen]
+    rest = [genome for key, genome in space.listing.items() if key not in seen]
     return rest[rng.integers(len(rest))] if rest else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 _MATRIX_WORDS = ("mm", "matmul", "conv", "attention", "linear", "einsum", "bilinear", "lstm")
@@ -24,21 +26,16 @@ class Count:
 
 @contextlib.contextmanager
 def counting() -> Iterator[Count]:
-    """Count what runs inside the block.
+    """Count what runs inside the block, eagerly: compiled code would hide its operators.
 
-    ``FlopCounterMode`` knows no CPU attention kernel and would count it as zero, so it is
-    registered here with the formula of its accelerator twin.
+    ``FlopCounterMode`` knows neither the CPU attention kernel nor linear layers in 8 bits and
+    would count them as zero, so they are registered here. The first has the formula of its
+    accelerator twin; a product of bytes counts like one of floats.
     """
-    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-    aten = torch.ops.aten
-
-    def attention(query: Any, key: Any, value: Any, *_rest: Any, **_more: Any) -> int:
-        return int(sdpa_flop_count(query, key, value))
-
-    extra = {aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    extra = _formulas()
     counter = FlopCounterMode(display=False, custom_mapping=extra)
     count = Count(counter)
     known = set(flop_registry) | set(extra)
@@ -53,8 +50,42 @@ def counting() -> Iterator[Count]:
                 count.unknown.add(name)
             return func(*args, **(kwargs or {}))
 
-    with Watch(), counter:
+    with _eagerly(), Watch(), counter:
         yield count
+
+
+def _formulas() -> dict[Any, Any]:
+    """Operators that torch's own counter lacks, with their FLOPs from the shapes."""
+    import torch
+    from torch.utils.flop_counter import sdpa_flop_count
+
+    def attention(query: Any, key: Any, value: Any, *_rest: Any, **_more: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def linear(tensor: Any, _packed: Any, *_rest: Any, out_shape: Any = None, **_more: Any) -> int:
+        # The weights are packed into an object without a shape; both ends of it are in view.
+        return 2 * int(prod(tensor)) * int(out_shape[-1])
+
+    quantized = torch.ops.quantized
+    return {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        quantized.linear_dynamic: linear,
+        quantized.linear_relu_dynamic: linear,
+        quantized.linear_dynamic_fp16: linear,
+    }
+
+
+def _eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Let compiled functions run as they were written, where there can be any.
+
+    Importing the compiler takes seconds, and who has not imported it has compiled nothing.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    import torch
+
+    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _is_matrix(name: str) -> bool:

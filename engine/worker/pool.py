@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -24,6 +25,8 @@ from engine.worker import protocol
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from engine.requests import Request
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT_ENVIRONMENT = [
@@ -41,6 +44,8 @@ KEPT_ENVIRONMENT = [
     "HF_HOME",
     "HF_HUB_CACHE",
     "PYTHONPATH",
+    "CC",
+    "CXX",
 ]
 """Variables that a worker sees; keys and tokens are not among them."""
 
@@ -60,9 +65,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Answer:
-    """One image (H x W x 3, uint8) and the coordinator's seconds from request to last byte."""
+    """The images of a request (N x H x W x 3, uint8) and the coordinator's seconds from request to
+    last byte."""
 
-    image: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     seconds: float
 
 
@@ -95,26 +101,39 @@ class Worker:
         )
         self.load_s = time.perf_counter() - started
 
-    def generate(self, prompt: str, seed: int) -> Answer:
-        """One image; the clock runs here, so nothing in the worker can bend it."""
+    def generate(self, request: Request) -> Answer:
+        """The request's images; the clock runs here, so nothing in the worker can bend it."""
         import numpy as np
 
         nonce = secrets.token_hex(8)
+        fields, pictures = _spoken(request)
         started = time.perf_counter()
-        header, payload = self._ask("generate", nonce=nonce, prompt=prompt, seed=seed)
+        header, payload = self._ask("generate", payload=pictures, nonce=nonce, **fields)
         seconds = time.perf_counter() - started
         shape = tuple(header.get("shape", ()))
-        if header.get("nonce") != nonce or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-            raise TrialError("run", f"answered with images of shape {shape} instead of one image")
+        count = len(request.cases)
+        if header.get("nonce") != nonce or len(shape) != 4 or (shape[0], shape[3]) != (count, 3):
+            asked = "one image" if count == 1 else f"{count} images"
+            raise TrialError("run", f"answered with images of shape {shape} instead of {asked}")
         if len(payload) != int(np.prod(shape)):
-            raise TrialError("run", f"answered {len(payload)} bytes for an image of {shape}")
-        return Answer(np.frombuffer(payload, np.uint8).reshape(shape)[0].copy(), seconds)
+            raise TrialError("run", f"answered {len(payload)} bytes for images of {shape}")
+        return Answer(np.frombuffer(payload, np.uint8).reshape(shape).copy(), seconds)
 
-    def cost(self, prompt: str, seed: int) -> dict[str, Any]:
-        return self._ask("cost", prompt=prompt, seed=seed)[0]
+    def cost(self, request: Request) -> dict[str, Any]:
+        """Operations and denoiser forwards of the request, counted in a call of its own."""
+        fields, pictures = _spoken(request)
+        return self._ask("cost", payload=pictures, **fields)[0]
 
-    def profile(self, prompt: str, seed: int) -> dict[str, float]:
-        found: dict[str, float] = self._ask("profile", prompt=prompt, seed=seed)[0]["milliseconds"]
+    def profile(self, request: Request) -> dict[str, float]:
+        """Milliseconds of each component while the request is answered."""
+        fields, pictures = _spoken(request)
+        answer = self._ask("profile", payload=pictures, **fields)[0]
+        found: dict[str, float] = answer["milliseconds"]
+        return found
+
+    def graphs(self) -> int | None:
+        """Graphs that the worker has compiled so far; None if it compiles nothing."""
+        found: int | None = self._ask("graphs")[0]["graphs"]
         return found
 
     def check_active(self) -> None:
@@ -129,15 +148,17 @@ class Worker:
     def memory_gib(self, device: str) -> float:
         return float(self._ask("memory", device=device)[0]["gib"])
 
-    def _ask(self, op: str, stage: str = "run", **fields: Any) -> tuple[dict[str, Any], memoryview]:
+    def _ask(
+        self, op: str, stage: str = "run", payload: bytes = b"", **fields: Any
+    ) -> tuple[dict[str, Any], memoryview]:
         self.resume()
         # The deadline kills the process group: whatever hangs, reading then ends with EOF.
         alarm = threading.Timer(self.timeout_s, self._expire)
         alarm.daemon = True
         alarm.start()
         try:
-            protocol.send(self._connection, {"op": op, **fields})
-            header, payload = protocol.receive(self._connection)
+            protocol.send(self._connection, {"op": op, **fields}, payload)
+            header, answer = protocol.receive(self._connection)
         except (EOFError, OSError, protocol.ProtocolError) as error:
             raise self._obituary(stage, error) from error
         finally:
@@ -147,7 +168,7 @@ class Worker:
                 str(header.get("stage") if header.get("stage") != "run" else stage),
                 str(header.get("reason", "no reason given")),
             )
-        return header, payload
+        return header, answer
 
     def _expire(self) -> None:
         self._late = True
@@ -190,6 +211,17 @@ class Worker:
         self._connection.close()
 
 
+def _spoken(request: Request) -> tuple[dict[str, Any], bytes]:
+    """A request as header fields and the pixels of its init or control images."""
+    pictures = request.pictures()
+    fields = {
+        "options": request.options(),
+        "seed": request.seed,
+        "pictures": [picture.shape for picture in pictures],
+    }
+    return fields, b"".join(picture.tobytes() for picture in pictures)
+
+
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
@@ -199,9 +231,15 @@ def _kill_group(pid: int) -> None:
 
 
 class Pool:
-    """Starts workers: from a fork server on Linux CPUs, as fresh interpreters elsewhere."""
+    """Starts workers: from a fork server on Linux CPUs, as fresh interpreters elsewhere.
 
-    def __init__(self, device: str, logs: Path) -> None:
+    ``environment`` is what they see besides the kept variables.
+    """
+
+    def __init__(
+        self, device: str, logs: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._more = dict(environment or {})
         self._forks = sys.platform == "linux" and device == "cpu"
         self._logs = logs
         self._server: subprocess.Popen[bytes] | None = None
@@ -220,7 +258,7 @@ class Pool:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "engine.worker.forkserver", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env=_environment(),
+                env=_environment() | self._more,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -263,7 +301,7 @@ class Pool:
         process = subprocess.Popen(
             [sys.executable, "-m", "engine.worker.serve", str(pipe.fileno())],
             pass_fds=(pipe.fileno(),),
-            env=_environment(),
+            env=_environment() | self._more,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -15,16 +15,25 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from engine.strategy import Needs, find
+from engine.strategy import Needs, Strategy, find
 
 
 def refusal(names: Sequence[str], pipe: Any, denoiser: str, device: str) -> str | None:
     """Why the first of the strategies that cannot apply to this pipeline cannot, or None."""
     for name in names:
-        reason = unmet(find(name).needs, pipe, denoiser, device)
+        reason = inapplicable(find(name), pipe, denoiser, device)
         if reason is not None:
             return f"technique {name} cannot apply: {reason}"
     return None
+
+
+def inapplicable(strategy: Strategy, pipe: Any, denoiser: str, device: str) -> str | None:
+    """Why a strategy cannot apply to this pipeline: its declared needs, then its own word."""
+    reason = unmet(strategy.needs, pipe, denoiser, device)
+    unfit = strategy.function("unfit")
+    if reason is None and unfit is not None:
+        reason = unfit(pipe)
+    return reason
 
 
 def unmet(needs: Needs, pipe: Any, denoiser: str, device: str) -> str | None:
@@ -93,6 +102,18 @@ def count_forwards(network: Any) -> Counters:
     counters = Counters()
     network.register_forward_pre_hook(counters.note, with_kwargs=True)
     return counters
+
+
+def compiled_graphs() -> int | None:
+    """Graphs that torch.compile has compiled in this process; None where it was never used.
+
+    What an image adds after warm-up are recompilations.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return None
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"]) if counters["frames"]["total"] else None
 
 
 def peak_memory_gib(device: str) -> float:

@@ -22,6 +22,9 @@ from engine.worker import protocol
 OUTPUT_LIMIT = 256 * 2**20
 """Largest file that a worker may write, its log included."""
 MAX_IMAGES = 64
+OPERATIONS = (
+    "load", "generate", "cost", "active", "applicable", "profile", "graphs", "memory",
+)  # fmt: skip
 
 
 class Session:
@@ -44,6 +47,9 @@ class Session:
         self.module = ModuleType("accelerated")
         sys.modules["accelerated"] = self.module
         exec(compile(request["program"], "accelerated.py", "exec"), self.module.__dict__)
+        for name in ("load_pipeline", "generate"):
+            if not callable(getattr(self.module, name, None)):
+                return {"ok": False, "stage": "load", "reason": f"the program lacks {name}()"}
         started = time.perf_counter()
         pipe = self.module.load_pipeline(request["device"])
         self.strategies = list(request["strategies"])
@@ -51,28 +57,51 @@ class Session:
         if refusal is not None:
             return {"ok": False, "stage": "load", "reason": refusal}
         self.counters = probe.count_forwards(getattr(pipe, request["denoiser"]))
-        self.pipe = self.module.accelerate(pipe)
+        # A program of the user's own may have nothing to apply.
+        accelerate = getattr(self.module, "accelerate", None)
+        self.pipe = accelerate(pipe) if accelerate else pipe
         return {"ok": True, "load_s": time.perf_counter() - started}
+
+    def _call(self, request: dict[str, Any]) -> list[Any]:
+        """The program's answer to a request: PIL images."""
+        import numpy as np
+        from PIL import Image
+
+        assert self.module is not None
+        options = dict(request["options"])
+        prompt = options.pop("prompt")
+        pictures, start = [], 0
+        for shape in request["pictures"]:
+            end = start + int(np.prod(shape))
+            pixels = np.frombuffer(request["payload"][start:end], np.uint8)
+            pictures.append(Image.fromarray(pixels.reshape(shape)))
+            start = end
+        if pictures:
+            options["image"] = pictures[0] if len(pictures) == 1 else pictures
+        images: list[Any] = self.module.generate(
+            self.pipe, prompt, seed=int(request["seed"]), **options
+        )
+        return images
 
     def generate(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         import numpy as np
 
-        assert self.module is not None
-        images = self.module.generate(self.pipe, request["prompt"], seed=int(request["seed"]))
+        images = self._call(request)
         if len(images) > MAX_IMAGES:
-            raise ValueError(f"{len(images)} images for one prompt")
+            raise ValueError(f"{len(images)} images for one request")
         pixels = np.stack([np.asarray(image.convert("RGB"), np.uint8) for image in images])
         return {"ok": True, "nonce": request["nonce"], "shape": pixels.shape}, pixels.tobytes()
 
     def cost(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Denoiser forwards and FLOPs of one image, eager and untimed."""
+        """Denoiser forwards and FLOPs of one request, eager and untimed."""
+        import torch
+
         from engine.worker import cost
 
-        assert self.module is not None
-        generate = self.module.generate
         self.counters.reset()
-        with cost.counting() as flops:
-            generate(self.pipe, request["prompt"], seed=int(request["seed"]))
+        # A compiled graph hides its operators, and the hook that counts forwards.
+        with torch.compiler.set_stance("force_eager"), cost.counting() as flops:
+            self._call(request)
         return {
             "ok": True,
             "flops": flops.total(),
@@ -82,6 +111,12 @@ class Session:
             "sample": self.counters.sample,
             "dtypes": sorted(self.counters.dtypes),
         }
+
+    def graphs(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Graphs compiled so far in this process."""
+        from engine.worker import probe
+
+        return {"ok": True, "graphs": probe.compiled_graphs()}
 
     def active(self, _request: dict[str, Any]) -> dict[str, Any]:
         """Whether every strategy really took effect in the images generated so far."""
@@ -95,13 +130,11 @@ class Session:
         return {"ok": True}
 
     def profile(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Milliseconds that each component takes in one image."""
+        """Milliseconds that each component takes in one request."""
         from engine.worker import probe
 
-        assert self.module is not None
-        generate = self.module.generate
         with probe.stopwatches(self.pipe) as spent:
-            generate(self.pipe, request["prompt"], seed=int(request["seed"]))
+            self._call(request)
         return {"ok": True, "milliseconds": spent}
 
     def applicable(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -111,10 +144,8 @@ class Session:
 
         known = registry()
         denoiser, device = request["denoiser"], request["device"]
-        return {
-            "ok": True,
-            "reasons": {n: probe.unmet(known[n].needs, self.pipe, denoiser, device) for n in known},
-        }
+        reasons = {n: probe.inapplicable(s, self.pipe, denoiser, device) for n, s in known.items()}
+        return {"ok": True, "reasons": reasons}
 
     def memory(self, request: dict[str, Any]) -> dict[str, Any]:
         from engine.worker import probe
@@ -128,20 +159,19 @@ def serve(connection: Connection[Any, Any]) -> None:
     # A program may end its own process while the pipe is open; the coordinator sees EOF.
     while True:
         try:
-            request, _ = protocol.receive(connection)
+            request, payload = protocol.receive(connection)
         except (EOFError, OSError):
             return
-        header, payload = _answer(session, request)
+        header, answer = _answer(session, request | {"payload": payload})
         try:
-            protocol.send(connection, header, payload)
+            protocol.send(connection, header, answer)
         except OSError:
             return
 
 
 def _answer(session: Session, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     operations: dict[str, Callable[[dict[str, Any]], Any]] = {
-        name: getattr(session, name)
-        for name in ("load", "generate", "cost", "active", "applicable", "profile", "memory")
+        name: getattr(session, name) for name in OPERATIONS
     }
     try:
         answer = operations[request["op"]](request)

@@ -81,6 +81,7 @@ def test_the_checker_judges_scenes_and_nothing_else() -> None:
     image = (scenes.render(scene) * 255).round().astype(np.uint8)
     captions = [scene.caption, scene.caption, "a photo of a cat"]
     assert checker([image, np.zeros_like(image), image], captions) == [True, False, None]
+    assert checker([image[:, :48]], captions[:1]) == [None], "an image of another size"
 
 
 @pytest.fixture(scope="module")

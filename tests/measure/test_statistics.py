@@ -14,6 +14,7 @@ from engine.measure.statistics import (
     Interval,
     Verdict,
     combine,
+    median_interval,
     paired_ratio,
     ratio_of_means,
     relative_loss,
@@ -150,3 +151,33 @@ def test_students_quantile_agrees_with_scipy() -> None:
         for confidence in (0.9, 0.95, 0.99):
             expected = stats.t.ppf(0.5 + confidence / 2, freedom)
             assert student(freedom, confidence) == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_mix_of_groups_is_covered_as_often_as_stated() -> None:
+    """Small requests 3x, large ones (five times as long) 1.2x: the mix's ratio of times."""
+    rng = np.random.default_rng(5)
+    truth = (1 + 5) / (1 / 3 + 5 / 1.2)
+    groups = ["small", "large"] * 18
+    length = np.array([1.0, 5.0] * 18)
+    ratio = np.array([3.0, 1.2] * 18)
+    hits = 0
+    for _ in range(200):
+        base = length * np.exp(0.1 * rng.normal(size=36))
+        candidate = length / ratio * np.exp(0.1 * rng.normal(size=36))
+        hits += paired_ratio(base, candidate, 0, groups=groups).covers(truth)
+    assert hits >= 185
+
+
+def test_one_group_is_no_mix() -> None:
+    rng = np.random.default_rng(1)
+    base, candidate = np.exp(rng.normal(size=(2, 20)))
+    assert paired_ratio(base, candidate, 0, groups=["a"] * 20) == paired_ratio(base, candidate, 0)
+
+
+@pytest.mark.parametrize("count", [8, 36])
+def test_the_interval_of_a_median_covers_as_often_as_stated(count: int) -> None:
+    rng = np.random.default_rng(2)
+    hits = sum(median_interval(rng.exponential(size=count)).covers(math.log(2)) for _ in range(500))
+    assert hits >= 470
+    few = median_interval([3.0, 1.0, 2.0])
+    assert (few.low, few.median, few.high) == (1.0, 2.0, 3.0)

@@ -60,3 +60,44 @@ def test_two_measurements_of_the_same_thing_differ_by_an_interval_around_zero() 
     assert change is not None
     assert not change.covers(0.0)
     assert change.median == pytest.approx(1 / 3)
+
+
+def test_a_batch_counts_once_for_time_and_each_image_for_quality() -> None:
+    single = result()
+    batched = tuple(
+        replace(s, batch=2, index=index, seconds=2 * s.seconds)
+        for s in single.samples
+        for index in (0, 1)
+    )
+    found = summarised(replace(single, samples=batched), "time")
+    assert found.speedup == pytest.approx(2.0)
+    assert found.seconds_per_image == pytest.approx(1.0)
+    assert found.images_per_second == pytest.approx(1.0)
+    assert found.seconds_p95 == pytest.approx(2.0)
+    assert found.accuracy == pytest.approx(7 / 8)
+
+
+def test_a_mix_of_shapes_counts_each_shape_by_its_time() -> None:
+    """Small requests twice as fast and large ones, which take ten times as long, no faster."""
+    samples = []
+    for i in range(8):
+        large = i % 2 == 1
+        for arm, seconds in (("base", 2.0), ("candidate", 1.0)):
+            position = 2 * (i % 2) + (arm == "candidate")
+            taken = 20.0 if large else seconds
+            samples.append(
+                Sample(arm, i // 2, position, f"p{i}", i, taken, height=96 if large else 64)
+            )
+    found = summarised(replace(result(), samples=tuple(samples)), "time")
+    assert found.speedup == pytest.approx((2 + 20) / (1 + 20))
+
+
+def test_fidelity_is_the_loss_where_a_drift_is_given() -> None:
+    samples = tuple(
+        replace(s, ssim=0.96 if i < 14 else 0.48) if s.arm == "candidate" else s
+        for i, s in enumerate(result().samples)
+    )
+    found = summarised(replace(result(), samples=samples), "time", drift=0.96)
+    assert found.loss == pytest.approx(1 / 16)
+    assert found.loss_worst == pytest.approx(0.5)
+    assert summarised(replace(result(), samples=samples), "time").loss == pytest.approx(0.1)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,20 +10,10 @@ from typing import Any
 import pytest
 
 from engine.report import write_study_report
-from tests.report.small_study import Study
+from tests.report.chromium import body
+from tests.report.small_study import FRONT, Study
 
 WIDTHS = (1280, 400, 360)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--dump-dom",
-)
 MEASURE = """
 const found = [];
 for (const frame of document.querySelectorAll('iframe')) {
@@ -51,14 +37,6 @@ document.body.textContent = JSON.stringify(found);
 """
 
 
-def _browser() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no chromium binary")
-    return found
-
-
 def _measure(page: str, folder: Path) -> list[dict[str, Any]]:
     """Lay the page out in frames of several widths; each frame has the page's own policy."""
     frames = "".join(
@@ -68,17 +46,8 @@ def _measure(page: str, folder: Path) -> list[dict[str, Any]]:
     script = f"<script>window.addEventListener('load', () => {{{MEASURE}}});</script>"
     wrapper = folder / "wrapper.html"
     wrapper.write_text(f"<!DOCTYPE html><body>{frames}{script}</body>", encoding="utf-8")
-    done = subprocess.run(
-        [_browser(), *FLAGS, f"--user-data-dir={folder / 'profile'}", wrapper.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"HOME": str(folder)},
-        check=True,
-    )
-    match = re.search(r"<body>(\[.*\])</body>", done.stdout, re.DOTALL)
-    assert match is not None, done.stdout[-500:] + done.stderr[-500:]
-    found: list[dict[str, Any]] = json.loads(match.group(1))
+    text = body(wrapper, folder)
+    found: list[dict[str, Any]] = json.loads(text)
     return found
 
 
@@ -93,13 +62,14 @@ def test_the_page_never_scrolls_sideways(layouts: list[dict[str, Any]]) -> None:
     assert [found["scroll"] for found in layouts if found["scroll"] > found["inner"]] == []
 
 
-def test_one_drawing_of_the_front_is_shown_with_readable_letters(
+def test_one_drawing_of_each_plot_is_shown_with_readable_letters(
     layouts: list[dict[str, Any]],
 ) -> None:
+    # The front, and the genealogy of each of its points.
     assert [found["plots"] for found in layouts] == [
-        ["plot wide"],
-        ["plot narrow"],
-        ["plot narrow"],
+        ["plot wide"] * (1 + len(FRONT)),
+        ["plot narrow"] * (1 + len(FRONT)),
+        ["plot narrow"] * (1 + len(FRONT)),
     ]
     assert min(found["letters"] for found in layouts) >= 10
 

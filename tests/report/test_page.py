@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from engine.errors import UsageError
 from engine.report import write_run_report, write_study_report
+from engine.report.material import read_study
 from engine.report.text import describe
-from engine.results import write_json
+from engine.results import save, write_json
 from tests.report.small_study import FAILED, FRONT, HOSTILE, Study
 
 
@@ -179,3 +181,118 @@ def test_a_failed_composition_says_why(study: Study, tmp_path: Path) -> None:
     text = Reader(write_run_report(folder).read_text(encoding="utf-8")).text
     assert "No result: 1 composition tried, 1 failed" in text
     assert "timeout : no answer within 120 s" in text.replace("timeout:", "timeout :")
+
+
+def _rewrite(copy: Path, study: Study, front: dict[str, Any] | None = None, **more: Any) -> str:
+    write_json(copy / "study.json", study.study | more)
+    if front is not None:
+        write_json(copy / "front.json", front)
+    return write_study_report(copy).read_text(encoding="utf-8")
+
+
+def _front(study: Study, **more: Any) -> dict[str, Any]:
+    return {"front": [entry | more for entry in study.front["front"]]}
+
+
+def test_a_start_that_costs_is_shown_with_when_it_has_paid(copy: Path, study: Study) -> None:
+    assert "First call" not in Reader(_rewrite(copy, study)).text
+    front = _front(study, first_call_s=41.5, break_even=120.3)
+    front["front"][0] |= {"break_even": 0.0}
+    front["front"][1] |= {"break_even": None}
+    text = Reader(_rewrite(copy, study, front)).text
+    assert "41.5pays after: at once" in text
+    assert "41.5pays after: \u2013" in text
+    assert "41.5pays after: 121 images" in text
+
+
+def test_a_workload_has_its_own_figures(copy: Path, study: Study) -> None:
+    trial = study.trials[7]
+    samples = tuple(
+        replace(s, height=64, width=64 if i < 40 else 96, batch=1 if i < 40 else 2)
+        for i, s in enumerate(trial.samples)
+    )
+    save(replace(trial, samples=samples), copy / "7" / "result.json")
+    shapes = [
+        {"height": 64, "width": 64, "batch": 1, "weight": 3},
+        {"height": 64, "width": 96, "batch": 2, "weight": 1},
+    ]
+    front = _front(study, seconds_p95=0.123, images_per_second=9.87, recompilations=2)
+    workload = {"name": "mixed", "shapes": shapes}
+    text = Reader(_rewrite(copy, study, front, workload=workload)).text
+    assert "95th percentile 0.123" in text
+    assert "9.87" in text
+    assert "Workload mixed, #7 by shape" in text
+    assert "96 x 64, batch 225.0 %160.3000.08003.75x" in text
+
+
+def test_the_users_prompts_are_listed_and_disjoint_or_not(copy: Path, study: Study) -> None:
+    data = {"file": "mine.jsonl", "search": ["a cat", HOSTILE], "acceptance": ["a dog"]}
+    page = _rewrite(copy, study, data=data)
+    text = Reader(page).text
+    assert "mine.jsonl: 2 prompts for the search and 1 held out" in text
+    assert "none is in both" in text
+    assert "<script>" not in page
+    shared = _rewrite(copy, study, data=data | {"acceptance": ["a cat"]})
+    assert "1 of them are in both" in Reader(shared).text
+
+
+def test_fidelity_is_named_where_it_is_the_quality(copy: Path, study: Study) -> None:
+    trial = study.trials[7]
+    samples = tuple(
+        replace(s, ssim=0.9 - i / 1000) if s.arm == "candidate" else s
+        for i, s in enumerate(trial.samples)
+    )
+    save(replace(trial, samples=samples), copy / "7" / "result.json")
+    goal = study.study["goal"] | {"quality": "same_image", "max_worst": 0.1}
+    text = Reader(_rewrite(copy, study, _front(study, loss_worst=0.077), goal=goal)).text
+    assert "2.8 % fidelity loss" in text
+    assert "fidelity loss at most 5.0 %, that of the worst tenth at most 10.0 %" in text
+    assert "worst tenth 7.7 %" in text
+    assert "CLIP" not in text
+    worst = text[text.index("Worst prompts of #7") : text.index("Further prompts")]
+    assert f"seed {trial.samples[-1].seed}, SSIM {0.9 - 71 / 1000:.3f}" in worst
+
+
+def test_contributions_appear_from_thirty_trials_on(copy: Path, study: Study) -> None:
+    few = Reader(_rewrite(copy, study)).text
+    assert "told from 30 measured trials on; 10 trials were measured" in few
+    for number in range(12, 60):
+        more = replace(study.trials[1 + number % 3], trial=number, parents=())
+        save(more, copy / str(number) / "result.json")
+    text = Reader(_rewrite(copy, study)).text
+    assert "From the 58 trials that the search measured" in text
+    assert "What this cannot tell" in text
+
+
+def test_contributions_are_told_from_what_the_search_measured(copy: Path, study: Study) -> None:
+    save(replace(study.trials[7], speedup=77.0), copy / "7" / "search.json")
+    material = read_study(copy)
+    assert {t.trial: t.speedup for t in material.searched}[7] == 77.0
+    assert material.trial(7) == study.trials[7]
+
+
+def test_ancestors_are_drawn_with_their_origins(page: str) -> None:
+    text = Reader(page).text
+    assert "Genealogy" in text
+    assert "#7 3.96x, loss 2.8 % crossover" in text
+    assert "from #5: sampler steps 9 to 11" in text
+    assert "#9: 7 ancestors" in text
+
+
+def test_thousands_of_trials_make_a_page_that_opens(copy: Path, study: Study) -> None:
+    for number in range(12, 1500):
+        kind = study.trials[number % 12]
+        parents = (number - 5, number - 7)
+        save(
+            replace(kind, trial=number, rung=1, samples=(), parents=parents),
+            copy / str(number) / "result.json",
+        )
+    page = write_study_report(copy).read_text(encoding="utf-8")
+    reader = Reader(page)
+    assert "500 of 1,500 trials are listed" in reader.text
+    ids = set(reader.values("id"))
+    assert len([i for i in ids if i.startswith("trial-")]) == 500
+    assert {f"trial-{number}" for number in FRONT} <= ids
+    assert {v[1:] for v in reader.values("href") if v.startswith("#")} <= ids
+    assert "and 113 more run" in reader.text
+    assert len(page) < 2_500_000

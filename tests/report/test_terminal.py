@@ -61,3 +61,21 @@ def test_the_table_fits_eighty_columns_and_prints_markup_as_it_is(study: Study) 
     for trial in FRONT:
         assert any(f" {trial} " in line for line in lines)
     assert "4.72x (4.53 to 4.96)" in stream.getvalue()
+
+
+def test_a_start_that_costs_is_in_the_table(study: Study) -> None:
+    costs = {"first_call_s": 41.5, "break_even": 120.3}
+    rows = [entry | costs for entry in study.front["front"]]
+    stream = io.StringIO()
+    Console(file=stream, width=80, color_system=None).print(front_table({"front": rows}))
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+    assert "41.5 s" in stream.getvalue()
+    assert "121 images" in stream.getvalue()
+    assert "(4.53 to 4.96)" in stream.getvalue()
+
+
+def test_the_sentence_names_fidelity_where_it_is_the_quality(study: Study) -> None:
+    same = study.study | {"goal": {"max_loss": 0.05, "quality": "same_image"}}
+    assert "at 2.8 % fidelity loss" in summary_line(same, study.front)
+    rows = [entry | {"meets_goal": False} for entry in study.front["front"]]
+    assert "(fidelity loss at most 5.0 %)" in summary_line(same, {"front": rows})

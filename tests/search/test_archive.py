@@ -7,8 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
+from engine.goal import within_goal
 from engine.results import Result
-from engine.search.archive import best_within, dominates, front, hypervolume, ranks
+from engine.search.archive import (
+    dominates,
+    front,
+    hypervolume,
+    ranks,
+)
 
 
 def point(
@@ -130,18 +136,48 @@ def test_hypervolume_is_the_area_of_the_union() -> None:
     assert hypervolume([]) == 0.0
 
 
-def test_the_best_keeps_loss_and_accuracy() -> None:
-    results = [
-        point(0, 9.0, 0.06),
-        point(1, 5.0, 0.05, accuracy=0.85),
-        point(2, 6.0, 0.01, accuracy=0.84),
-        point(3, 4.0, 0.0),
-        point(4, 8.0, None),
-    ]
-    found = best_within(results, 0.05, 0.05)
-    assert found is not None
-    assert found.trial == 1
-    assert best_within([point(0, 9.0, 0.06)], 0.05, 0.05) is None
-    without = best_within(results[3:], 0.05, 0.05)
-    assert without is not None
-    assert without.trial == 3
+@pytest.mark.parametrize("memory", [False, True])
+def test_each_front_is_what_one_by_one_comparison_leaves(memory: bool) -> None:
+    for seed in range(10):
+        left = cloud(seed, count=60)
+        order = ranks(left, max_loss=9.0, memory=memory)
+        by_rank = [left[order.index(place)] for place in range(len(left))]
+        peeled: list[Result] = []
+        while left:
+            layer = front(left, memory=memory)
+            assert {r.trial for r in layer} == {r.trial for r in one_by_one(left, memory)}
+            peeled += layer
+            assert {r.trial for r in by_rank[: len(peeled)]} == {r.trial for r in peeled}
+            left = [r for r in left if r not in layer]
+
+
+def one_by_one(results: list[Result], memory: bool) -> list[Result]:
+    """The front by comparing every two, best sum of gains over the first point first."""
+
+    def merit(r: Result) -> float:
+        least = np.log(r.speedup or 0) / np.log(1.02) - max(0.0, r.loss or 0.0) / 0.003
+        return float(least - (np.log(r.memory_gib or 0) / np.log(1.05) if memory else 0.0))
+
+    kept: list[Result] = []
+    for result in sorted(results, key=lambda r: -merit(r)):
+        if not any(dominates(other, result, memory=memory) for other in kept):
+            kept.append(result)
+    return kept
+
+
+def test_a_goal_is_kept_in_loss_and_accuracy() -> None:
+    goal = {"max_loss": 0.05, "accuracy_drop": 0.05}
+    assert within_goal(point(0, 5.0, 0.05, accuracy=0.85), goal)
+    assert within_goal(point(1, 4.0, 0.0), goal), "a result without a checker is not held to it"
+    assert not within_goal(point(2, 9.0, 0.06), goal)
+    assert not within_goal(point(3, 6.0, 0.01, accuracy=0.84), goal)
+    assert not within_goal(point(4, 8.0, None), goal), "a loss that was not measured"
+    assert not within_goal(point(5, None), goal)
+
+
+def test_a_goal_is_kept_in_every_limit_that_it_names() -> None:
+    result = point(0, 2.0, 0.01, memory=1.5)
+    assert within_goal(result, {"max_loss": 0.05, "speedup": 2.0, "memory_gib": 1.5})
+    assert not within_goal(result, {"speedup": 2.1})
+    assert not within_goal(result, {"memory_gib": 1.4})
+    assert not within_goal(result, {"seconds": 9.0}), "seconds were not measured"

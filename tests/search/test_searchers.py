@@ -10,8 +10,10 @@ import pytest
 from engine.errors import UsageError
 from engine.results import Result
 from engine.search import Proposal, searcher
+from engine.search.archive import front
+from engine.search.paper import Options, Paper
 from engine.search.space import space
-from engine.strategy import registry
+from engine.strategy import Value, registry
 from tests.search.table import best, measure, real_space, study, volume
 
 SEEDS = range(20)
@@ -41,7 +43,7 @@ def test_screening_helps() -> None:
     assert np.mean(ours) > np.mean(without)
 
 
-@pytest.mark.parametrize("name", ["genetic", "random"])
+@pytest.mark.parametrize("name", ["genetic", "random", "tpe", "nsga2", "paper"])
 def test_asking_again_gives_the_same_and_never_what_is_taken(name: str) -> None:
     here = real_space()
     told = study(searcher(name, here, 3), here, generations=2)
@@ -55,7 +57,7 @@ def test_asking_again_gives_the_same_and_never_what_is_taken(name: str) -> None:
     assert all(here.legal(p.genome) for p in asked)
 
 
-@pytest.mark.parametrize("name", ["genetic", "random"])
+@pytest.mark.parametrize("name", ["genetic", "random", "tpe", "nsga2", "paper"])
 def test_an_exhausted_space_gives_fewer(name: str) -> None:
     here = space({n: registry()[n] for n in ("channels_last", "tome")})
     told = study(searcher(name, here, 0), here, generations=10, count=5)
@@ -89,9 +91,33 @@ def test_each_mechanism_can_be_switched_off() -> None:
     assert set(origins({"mutation": 0.0, "crossover": 0.0})) == {"seed", "random", "immigrant"}
 
 
+def test_without_ranks_parents_are_drawn_alike() -> None:
+    here = real_space()
+    told = study(searcher("random", here, 0), here, generations=6)
+
+    def drawn(ranked: bool) -> Counter[int]:
+        options = {"ranked": ranked, "screen": False, "crossover": 0.0, "immigrants": 0}
+        asked = searcher("genetic", here, 0, options).ask(200, told, {r.key for r in told}, 42)
+        return Counter(p.parents[0] for p in asked)
+
+    assert max(drawn(False).values()) < 20 < max(drawn(True).values())
+
+
+def test_a_long_history_breeds_from_its_front_and_its_newest() -> None:
+    here = real_space()
+    told = study(searcher("random", here, 0), here, generations=1, count=700)
+    stars = {r.trial for r in front(told)}
+    asked = searcher("genetic", here, 0).ask(50, told, {r.key for r in told}, 700)
+    parents = {trial for p in asked for trial in p.parents}
+    assert all(trial in stars or trial >= 200 for trial in parents)
+    assert parents & stars
+
+
 def test_injected_results_become_parents() -> None:
     here = real_space()
-    recipe = Proposal({"sampler": {"name": "unipc", "steps": 7, "spacing": "trailing"}}, "recipe")
+    recipe = Proposal(
+        {"sampler": {"name": "unipc", "steps": 7, "spacing": "trailing"}}, "recipe:best.yaml"
+    )
     told: list[Result] = [measure(here, recipe, 0)]
     first = searcher("genetic", here, 0, {"seeds": False}).ask(7, told, {told[0].key}, 1)
     assert {p.parents for p in first if p.parents} == {(0,)}
@@ -116,6 +142,11 @@ def test_failed_results_are_no_parents() -> None:
         ("genetic", {"seeds": 1}, "search.seeds is 1; allowed: true or false"),
         ("genetic", {"immigrants": 0.5}, "allowed: whole numbers"),
         ("random", {"seeds": True}, "no options"),
+        ("exhaustive", {}, "would measure .* genomes; allowed: at most 50,000.*search.only"),
+        ("tpe", {"startup": -1}, "search.startup is -1; allowed: whole numbers from 0"),
+        ("nsga2", {"parents": 1}, "search.parents is 1; allowed: whole numbers from 2"),
+        ("paper", {"normalise": "rank"}, "allowed: proportional or softmax"),
+        ("paper", {"temperature": 0}, "search.temperature is 0; allowed: from 0.001"),
     ],
 )
 def test_wrong_names_and_values_are_refused(
@@ -123,3 +154,63 @@ def test_wrong_names_and_values_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         searcher(name, real_space(), 0, options)
+
+
+def test_exhaustive_measures_everything_once_in_an_order_of_its_seed() -> None:
+    here = space({n: registry()[n] for n in ("channels_last", "tome")})
+    told = study(searcher("exhaustive", here, 0), here, generations=20, count=5)
+    assert {r.key for r in told} == set(here.listing)
+    assert len(told) == here.size() == 43
+    again = study(searcher("exhaustive", here, 0), here, generations=2, count=5)
+    assert [r.key for r in again] == [r.key for r in told[:10]]
+    other = study(searcher("exhaustive", here, 1), here, generations=2, count=5)
+    assert [r.key for r in other] != [r.key for r in again]
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_optunas_samplers_learn_from_what_was_told(name: str) -> None:
+    here = real_space()
+    told = study(searcher("random", here, 0), here, generations=8)
+    taken = {r.key for r in told}
+
+    def worth(proposer: str) -> float:
+        """Mean speed-up of proposals, of which those beyond the limit count as 0."""
+        asked = searcher(proposer, here, 1).ask(40, told, taken, len(told))
+        found = [measure(here, p, i) for i, p in enumerate(asked)]
+        return float(np.mean([best([r]) for r in found]))
+
+    assert worth(name) > 1.2 * worth("random")
+
+
+def test_nsga2_breeds_from_injected_results() -> None:
+    here = real_space()
+    genes: dict[str, Value] = {"name": "unipc", "steps": 7, "spacing": "leading"}
+    recipes = [
+        measure(here, Proposal({"sampler": genes, "tgate": {"gate": r / 10}}, "recipe"), r)
+        for r in range(2, 9)
+    ]
+    asked = searcher("nsga2", here, 0).ask(20, recipes, {r.key for r in recipes}, 9)
+    alike = [p for p in asked if p.genome["sampler"]["name"] == "unipc"]
+    assert len(alike) > 10
+
+
+def test_the_paper_rewrites_m_plans_and_adds_new_ones_without_crossing() -> None:
+    here = real_space()
+    told = study(searcher("paper", here, 0), here, generations=4)
+    assert Counter(r.origin for r in told) == {"random": 7 + 3 * 3, "mutation": 3 * 4}
+    assert all(len(r.parents) == (r.origin == "mutation") for r in told)
+    more = searcher("paper", here, 0, {"refined": 7}).ask(7, told, {r.key for r in told}, 28)
+    assert {p.origin for p in more} == {"mutation"}
+
+
+def test_the_papers_fitness_decides_which_plans_are_drawn() -> None:
+    here = real_space()
+    told = study(searcher("random", here, 0), here, generations=4)
+    best = max(told, key=Paper(here, 0).fitness)
+    cold = Options(normalise="softmax", temperature=0.001, replacement=True)
+    asked = Paper(here, 0, cold).ask(7, told, {r.key for r in told}, 28)
+    assert {p.parents for p in asked if p.parents} == {(best.trial,)}
+    last = Paper(here, 0, Options(pool="last")).ask(7, told, {r.key for r in told}, 28)
+    assert all(p.parents[0] >= 21 for p in last if p.parents)
+    distinct = [p.parents for p in Paper(here, 0).ask(7, told, {r.key for r in told}, 28)]
+    assert len(set(distinct[:4])) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,7 +16,7 @@ import torch
 
 from engine.minis import networks
 from engine.minis.train import assemble
-from engine.strategy import registry
+from engine.strategy import PLACED, registry
 
 # Imported by name: the libraries have no types.
 diffusers: Any = import_module("diffusers")
@@ -82,7 +83,7 @@ def chained(callbacks: list[Callable[..., dict[str, Any]]]) -> Callable[..., dic
 
 
 def accelerated(pipe: Any, genome: Genome, steps: int) -> Ready:
-    """Apply the genome in the registry's order, missing genes at their default."""
+    """Apply the genome in the order of a program, missing genes at their default."""
     full = {n: s.checked(genome[n]) for n, s in registry().items() if n in genome}
     for name, genes in full.items():
         for gene in registry()[name].genes.values():
@@ -95,9 +96,19 @@ def accelerated(pipe: Any, genome: Genome, steps: int) -> Ready:
         lambda _, args, kwargs: ready.batches.append((args or [kwargs["sample"]])[0].shape[0]),
         with_kwargs=True,
     )
-    for name, genes in full.items():
-        if apply := registry()[name].function("apply"):
+    applied = [(s, s.function("apply"), full[n]) for n, s in registry().items() if n in full]
+    for strategy, apply, genes in applied:
+        if apply and strategy.order < PLACED:
             apply(pipe, ctx, **genes)
+    places = [(s.function("place"), genes) for s, _, genes in applied if s.function("place")]
+    for place, genes in places:
+        assert place is not None
+        ready.pipe = place(pipe, ctx, **genes)
+    if not places:
+        ready.pipe = pipe.to(ctx.device)
+    for strategy, apply, genes in applied:
+        if apply and strategy.order >= PLACED:
+            apply(ready.pipe, ctx, **genes)
     return ready
 
 
@@ -120,10 +131,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def fresh(parts: dict[str, Any]) -> Callable[[], Any]:
-    """Makes a pipeline whose U-Net and VAE may be patched: they are copies."""
+    """Makes a pipeline whose networks may be patched: they are copies."""
 
     def make() -> Any:
-        own = {name: copy.deepcopy(parts[name]) for name in ("vae", "unet")}
+        own = {name: copy.deepcopy(parts[name]) for name in ("text_encoder", "vae", "unet")}
         return assemble(**(parts | own))
 
     return make
@@ -146,6 +157,22 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Everything of torch.compile but its code generation, which takes minutes: the traced graphs
+    run operator by operator. What one test has compiled is no other test's."""
+    compile: Callable[..., Any] = torch.compile
+
+    def traced(function: Any, *, mode: str, dynamic: bool, fullgraph: bool, **_more: Any) -> Any:
+        return compile(function, backend="eager", dynamic=dynamic, fullgraph=fullgraph)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    yield
+    if "torch._dynamo" in sys.modules:
+        reset: Callable[[], None] = import_module("torch._dynamo").reset
+        reset()
 
 
 @pytest.fixture

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from engine.errors import TrialError
+from engine.requests import Case, Request, Shape
 from engine.worker.pool import Load, Pool, Worker
 
 PROGRAM = """
@@ -42,6 +45,10 @@ def generate(pipe, prompt, *, seed):
     {body}
     return [Image.fromarray(np.full((8, 8, 3), seed, np.uint8))]
 """
+
+
+def asked(seed: int) -> Request:
+    return Request.of("anything", seed)
 
 
 def load_of(body: str = "pass", load: str = "pass", timeout_s: float = 30.0) -> Load:
@@ -81,15 +88,15 @@ def gone(pid: int, within_s: float = 5.0) -> bool:
 
 def test_a_worker_answers_with_the_programs_pixels(worker: Worker) -> None:
     worker.load(load_of())
-    answer = worker.generate("anything", 7)
-    assert answer.image.shape == (8, 8, 3)
-    assert (answer.image == 7).all()
+    answer = worker.generate(asked(7))
+    assert answer.images.shape == (1, 8, 8, 3)
+    assert (answer.images == 7).all()
     assert answer.seconds > 0
 
 
 def test_forwards_of_the_denoiser_are_counted_without_the_program(worker: Worker) -> None:
     worker.load(load_of(body="pipe.unet(torch.ones(2, 4))"))
-    cost = worker.cost("anything", 1)
+    cost = worker.cost(asked(1))
     assert cost["forwards"] == 2
     assert cost["batches"] == [1, 2]
     assert cost["flops"] == 2 * (1 * 4 * 4 + 2 * 4 * 4)
@@ -103,7 +110,7 @@ def test_a_hanging_program_is_killed_at_the_deadline(pool: Pool) -> None:
     worker.load(load_of(body="time.sleep(1000)", timeout_s=30.0))
     worker.timeout_s = 1.0
     with pytest.raises(TrialError, match="no answer within 1 s") as error:
-        worker.generate("anything", 1)
+        worker.generate(asked(1))
     assert error.value.stage == "timeout"
     assert gone(worker.pid)
     worker.close()
@@ -115,7 +122,7 @@ def test_a_program_that_ignores_signals_is_killed_all_the_same(pool: Pool) -> No
     worker.load(load_of(body=ignore))
     worker.timeout_s = 1.0
     with pytest.raises(TrialError):
-        worker.generate("anything", 1)
+        worker.generate(asked(1))
     assert gone(worker.pid)
     worker.close()
 
@@ -130,13 +137,13 @@ def test_a_program_that_ignores_signals_is_killed_all_the_same(pool: Pool) -> No
         ("return []", "at least one array"),
         ("return [1]", "AttributeError"),
         ("return [Image.new('RGB', (8, 8))] * 3", "images of shape"),
-        ("return [Image.new('RGB', (8, 8))] * 1000", "1000 images for one prompt"),
+        ("return [Image.new('RGB', (8, 8))] * 1000", "1000 images for one request"),
     ],
 )
 def test_a_failing_program_is_named_with_its_reason(worker: Worker, body: str, reason: str) -> None:
     worker.load(load_of(body=body))
     with pytest.raises(TrialError, match=reason) as error:
-        worker.generate("anything", 1)
+        worker.generate(asked(1))
     assert error.value.stage == "run"
 
 
@@ -149,17 +156,17 @@ def test_a_failure_while_loading_says_so(worker: Worker) -> None:
 def test_flooding_the_output_ends_at_the_cap(worker: Worker, pool: Pool) -> None:
     worker.load(load_of(body="while True: print('x' * 10**6)"))
     with pytest.raises(TrialError, match="File too large"):
-        worker.generate("anything", 1)
+        worker.generate(asked(1))
 
 
 def test_the_next_worker_does_not_suffer_from_the_last(pool: Pool) -> None:
     crashed = pool.spawn()
     crashed.load(load_of(body="os._exit(1)"))
     with pytest.raises(TrialError):
-        crashed.generate("anything", 1)
+        crashed.generate(asked(1))
     worker = pool.spawn()
     worker.load(load_of())
-    assert (worker.generate("anything", 3).image == 3).all()
+    assert (worker.generate(asked(3)).images == 3).all()
     worker.close()
 
 
@@ -171,7 +178,7 @@ def test_children_of_a_worker_die_with_it(pool: Pool, tmp_path: Path) -> None:
     )
     worker = pool.spawn()
     worker.load(load_of(body=body))
-    worker.generate("anything", 1)
+    worker.generate(asked(1))
     worker.close()
     assert gone(int(note.read_text()))
 
@@ -184,7 +191,7 @@ def test_keys_of_the_coordinator_do_not_reach_a_worker(
     try:
         worker = own.spawn()
         worker.load(load_of(body="seed = 99 if 'OPENAI_API_KEY' in os.environ else 1"))
-        assert (worker.generate("anything", 5).image == 1).all()
+        assert (worker.generate(asked(5)).images == 1).all()
     finally:
         own.close()
 
@@ -192,11 +199,11 @@ def test_keys_of_the_coordinator_do_not_reach_a_worker(
 def test_a_paused_worker_does_not_run(pool: Pool) -> None:
     worker = pool.spawn()
     worker.load(load_of())
-    worker.generate("anything", 1)
+    worker.generate(asked(1))
     worker.pause()
     time.sleep(0.2)
     assert psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
-    assert (worker.generate("anything", 2).image == 2).all()
+    assert (worker.generate(asked(2)).images == 2).all()
     worker.close()
 
 
@@ -204,7 +211,7 @@ COORDINATOR = """
 import sys, threading, time
 from pathlib import Path
 from engine.worker.pool import Pool
-from tests.worker.test_pool import load_of
+from tests.worker.test_pool import asked, load_of
 
 pool = Pool("cpu", Path(sys.argv[1]))
 busy, paused = pool.spawn(), pool.spawn()
@@ -212,7 +219,7 @@ busy.load(load_of(body="time.sleep(1000)", timeout_s=1000.0))
 paused.load(load_of())
 paused.pause()
 print(busy.pid, paused.pid, pool._server.pid, flush=True)
-busy.generate("anything", 1)
+busy.generate(asked(1))
 """
 
 
@@ -237,6 +244,47 @@ def test_no_worker_outlives_a_killed_coordinator(tmp_path: Path) -> None:
 
 def test_the_answer_must_be_the_image_that_was_asked_for(worker: Worker) -> None:
     worker.load(load_of(body="return [Image.new('RGB', (16, 8))]"))
-    image = worker.generate("anything", 1).image
-    assert image.shape == (8, 16, 3)
+    image = worker.generate(asked(1)).images
+    assert image.shape == (1, 8, 16, 3)
     assert image.dtype == np.uint8
+
+
+ECHO = """
+import numpy as np, torch
+from PIL import Image
+
+class Pipe:
+    unet = torch.nn.Linear(4, 4)
+
+def load_pipeline(device):
+    return Pipe()
+
+def generate(pipe, prompt, *, seed, negative_prompt=None, image=None, height=8, width=8):
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    if image is not None:
+        return [image.rotate(180)]
+    assert negative_prompt in (None, ["x", ""])
+    return [Image.new("RGB", (width, height), (seed + i, len(p), 0)) for i, p in enumerate(prompts)]
+"""
+
+
+def test_a_batch_of_a_size_with_negative_prompts_reaches_the_program(worker: Worker) -> None:
+    worker.load(replace(load_of(), program=ECHO))
+    cases = (Case("a", "x"), Case("bcd"))
+    images = worker.generate(Request(cases, 5, Shape(16, 24, batch=2))).images
+    assert images.shape == (2, 16, 24, 3)
+    assert images[:, 0, 0, :2].tolist() == [[5, 1], [6, 3]]
+
+
+def test_an_init_image_reaches_the_program_as_its_pixels(worker: Worker, tmp_path: Path) -> None:
+    worker.load(replace(load_of(), program=ECHO))
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    Image.fromarray(pixels).save(tmp_path / "start.png")
+    request = Request((Case("a", image=str(tmp_path / "start.png")),), 0)
+    assert (worker.generate(request).images[0] == pixels[::-1, ::-1]).all()
+
+
+def test_a_program_without_generate_is_refused_when_it_loads(worker: Worker) -> None:
+    with pytest.raises(TrialError, match=r"the program lacks generate\(\)") as error:
+        worker.load(replace(load_of(), program="def load_pipeline(device): pass"))
+    assert error.value.stage == "load"

@@ -1,0 +1,259 @@
+"""The arms of a measurement: programs loaded in workers, warm, and the resident baseline."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine import models, program
+from engine.asked import Asked
+from engine.errors import TrialError, UsageError
+from engine.genome import canonical, describe
+from engine.program import Subject
+from engine.requests import Request
+from engine.results import Genome
+from engine.schema import Config
+from engine.worker.pool import Answer, Load, Pool, Worker
+
+if TYPE_CHECKING:
+    from engine.hardware import Machine
+
+WARM_CALLS = 5
+"""Most calls of a warm-up; it ends earlier once two in a row differ by less than 10 %."""
+
+
+@dataclass
+class Accounts:
+    """Seconds spent on what a study is for; the rest of its wall time is overhead."""
+
+    spent: dict[str, float] = field(
+        default_factory=lambda: {"generate": 0.0, "load": 0.0, "score": 0.0}
+    )
+
+    @contextlib.contextmanager
+    def on(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[name] += time.monotonic() - started
+
+    @property
+    def total(self) -> float:
+        return sum(self.spent.values())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker's warm-up told: operations of one image (over the workload's mix), denoiser
+    forwards of its first request, seconds of the load and of the first calls of all shapes, and
+    the graphs compiled so far."""
+
+    flops: int | None
+    forwards: int
+    first_call_s: float
+    load_s: float
+    graphs: int | None
+    unknown: tuple[str, ...] = ()
+
+
+class Baseline:
+    """The resident baseline as an arm. Its failure is ours and ends the study, resumable."""
+
+    def __init__(self, worker: Worker, facts: Facts) -> None:
+        self.worker = worker
+        self.facts = facts
+        self.pid = worker.pid
+        self.pause = worker.pause
+        self.resume = worker.resume
+
+    def generate(self, request: Request) -> Answer:
+        try:
+            return self.worker.generate(request)
+        except TrialError as error:
+            raise RuntimeError(f"the baseline failed: {error.reason}") from error
+
+
+class Arms:
+    """Starts and warms programs of one configuration; holds the workers and the accounts.
+
+    Close it, so that no worker is left. ``folder`` receives the workers' logs and ``baseline/``.
+    """
+
+    def __init__(self, config: Config, machine: Machine, folder: Path) -> None:
+        self.config = config
+        self.machine = machine
+        self.folder = folder
+        self.accounts = Accounts()
+        self.asked = Asked(config)
+        self.location = models.locate(config.model)
+        self.subject = subject(config, machine, self.location)
+        self.baseline = canonical(config.baseline.technique)
+        self._models = {config.model.id: self.location.path_or_id}
+        self._pool = Pool(machine.device, folder / "logs", environment(config, machine))
+        self._base: Baseline | None = None
+
+    def close(self) -> None:
+        """Kill all workers."""
+        self._pool.close()
+
+    def program(self, genome: Genome) -> str:
+        return program.generate(self.subject, genome, describe(genome))
+
+    @contextlib.contextmanager
+    def running(
+        self, genome: Genome, text: str, *, limited: bool = True
+    ) -> Iterator[tuple[Worker, Facts]]:
+        """A loaded and warm worker with its facts; ``limited`` holds its first call to the
+        configuration's limit."""
+        worker = self.load(genome, text)
+        try:
+            yield worker, self._warm(worker, limited=limited)
+        finally:
+            worker.close()
+
+    def load(self, genome: Genome, text: str) -> Worker:
+        """A worker that has loaded a program and is cold; the caller closes it."""
+        with self.accounts.on("load"):
+            worker = self._pool.spawn()
+            try:
+                worker.load(
+                    Load(
+                        program=text,
+                        strategies=tuple(genome),
+                        models=self._models,
+                        denoiser=self.subject.denoiser,
+                        device=self.machine.device,
+                        threads=self.config.hw.threads or self.machine.cores,
+                        timeout_s=self.config.search.timeout_s,
+                    )
+                )
+            except BaseException:
+                worker.close()
+                raise
+        return worker
+
+    def _warm(self, worker: Worker, *, limited: bool) -> Facts:
+        """Calls of every shape until the time settles, and the cost in calls of its own."""
+        first, flops, images = 0.0, 0.0, 0.0
+        known, forwards, unknown = True, 0, set[str]()
+        with self.accounts.on("generate"):
+            for request, share in self.asked.trials():
+                seconds = [worker.generate(request).seconds]
+                first += seconds[0]
+                if limited:
+                    self._refuse_slow_start(first)
+                cost = worker.cost(request)
+                known &= cost["flops"] is not None
+                flops += share * (cost["flops"] or 0)
+                images += share * len(request.cases)
+                forwards = forwards or cost["forwards"]
+                unknown |= set(cost["unknown"])
+                if self.config.objective == "time":
+                    _settle(worker, request, seconds)
+            worker.check_active()
+        each = round(flops / images) if known else None
+        return Facts(each, forwards, first, worker.load_s, worker.graphs(), tuple(sorted(unknown)))
+
+    def _refuse_slow_start(self, seconds: float) -> None:
+        limit = self.config.search.first_call_s
+        if self.machine.device == "cpu" and seconds > limit:
+            raise TrialError(
+                "run",
+                f"the first call took {seconds:.0f} s; search.first_call_s={limit:g} is the limit "
+                "on a CPU",
+            )
+
+    def base(self) -> Baseline:
+        """The resident baseline, started on first use."""
+        if self._base is None:
+            text = self.baseline_program()
+            path = self.folder / "baseline" / "accelerated.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            try:
+                worker = self.load(self.baseline, text)
+                # Whoever names a baseline wants it, however long its first call takes.
+                self._base = Baseline(worker, self._warm(worker, limited=False))
+            except TrialError as error:
+                raise UsageError(
+                    f"the baseline itself failed at {error.stage}: {error.reason}"
+                ) from error
+            worker.pause()
+        return self._base
+
+    def baseline_program(self) -> str:
+        """The text of the baseline: the user's own program, or the genome's."""
+        path = self.config.baseline.program
+        if path is None:
+            return self.program(self.baseline)
+        try:
+            return Path(path).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"baseline={path} cannot be read: {error}") from None
+
+    def applicable(self) -> dict[str, str | None]:
+        """Strategy to the reason why it cannot apply to this model here; None where it can."""
+        denoiser, device = self.subject.denoiser, self.machine.device
+        if self.config.baseline.program is not None:
+            # The user's pipeline may be changed in any way; what a strategy gets is the plain one.
+            worker = self.load({}, self.program({}))
+            try:
+                return worker.applicable(denoiser, device)
+            finally:
+                worker.close()
+        base = self.base()
+        reasons = base.worker.applicable(denoiser, device)
+        base.pause()
+        return reasons
+
+
+def subject(config: Config, machine: Machine, location: models.Location) -> Subject:
+    """What the programs of this configuration run."""
+    model = config.model
+    named = model.weights not in ("mini", "hub")
+    return Subject(
+        name=model.name,
+        id=location.path_or_id if named else model.id,
+        revision=None if location.is_mini else location.revision,
+        pipeline=model.pipeline,
+        denoiser=model.denoiser,
+        steps=model.steps,
+        guidance_scale=model.guidance_scale,
+        height=model.height,
+        width=model.width,
+        miniature=location.is_mini,
+        device=machine.device,
+        shapes=config.workload.shapes,
+    )
+
+
+def environment(config: Config, machine: Machine) -> dict[str, str]:
+    """Variables of the workers: the folders that the configuration names.
+
+    Compiled code is shared between programs of one set of versions and kind of device only.
+    """
+    paths = config.paths
+    versions = "-".join(f"{name}{machine.versions[name]}" for name in ("torch", "diffusers"))
+    compiled = Path(paths.compile or Path(paths.outputs) / ".cache" / "compile")
+    found = {"TORCHINDUCTOR_CACHE_DIR": str((compiled / machine.profile() / versions).resolve())}
+    if paths.models is not None:
+        found["HF_HUB_CACHE"] = str(Path(paths.models).resolve())
+    if paths.scratch is not None:
+        scratch = Path(paths.scratch).resolve()
+        scratch.mkdir(parents=True, exist_ok=True)
+        found["TMPDIR"] = str(scratch)
+    return found
+
+
+def _settle(worker: Worker, request: Request, seconds: list[float]) -> None:
+    """Repeat a call, with fresh seeds, until two in a row take nearly the same time."""
+    while len(seconds) < WARM_CALLS:
+        if len(seconds) > 1 and abs(seconds[-1] / seconds[-2] - 1) < 0.1:
+            return
+        fresh = replace(request, seed=len(seconds) + 1)
+        seconds.append(worker.generate(fresh).seconds)

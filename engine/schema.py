@@ -1,0 +1,186 @@
+"""The typed schema of ``conf/``: what every key means and what limits it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from engine.requests import Shape
+from engine.results import Genome
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, both legal."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The legal texts of a key."""
+
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A list or mapping that a function of its own reads; the words say what it takes."""
+
+    kind: type
+    words: str
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model: where its weights are and how its authors run it (the plain baseline)."""
+
+    name: str
+    id: str
+    revision: str | None
+    pipeline: str
+    backbone: Annotated[str, OneOf(("unet", "transformer"))]
+    denoiser: Annotated[str, OneOf(("unet", "transformer"))]
+    steps: Annotated[int, Within(1, 1000)]
+    guidance_scale: Annotated[float, Within(0, 50)]
+    height: Annotated[int, Within(8, 8192)]
+    width: Annotated[int, Within(8, 8192)]
+    prediction: Annotated[str, OneOf(("noise", "v", "flow"))]
+    prompts: Annotated[str, OneOf(("scenes", "general"))]
+    weights: str
+    gated: bool
+    download_gib: Annotated[float, Within(0, 2000)]
+    scorer: str | None
+    """Folder or hub id of the CLIP model that scores its images; null measures no quality."""
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Against what speed and loss are measured, as a genome."""
+
+    name: str
+    label: str
+    technique: Genome
+    program: str | None = None
+    """A program of the user's own, which then stands in place of the genome's."""
+
+
+@dataclass(frozen=True)
+class HwConfig:
+    """A hardware profile; memory is that of the device and is a lower limit in GiB."""
+
+    name: str
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
+    threads: Annotated[int | None, Within(1, 1024)]
+    memory_gib: Annotated[float | None, Within(0, 4096)]
+    match: str | None
+    allow_mismatch: bool
+
+
+@dataclass(frozen=True)
+class GoalConfig:
+    """What the search is for. Losses are fractions of the baseline's score, or of the fidelity
+    that an exact change keeps where ``quality`` is ``same_image``."""
+
+    quality: Annotated[str, OneOf(("prompt_score", "same_image"))]
+    max_loss: Annotated[float, Within(0, 1)]
+    max_worst: Annotated[float, Within(0, 1)]
+    accuracy_drop: Annotated[float, Within(0, 1)]
+    keep_steps: bool
+    speedup: Annotated[float | None, Within(1, 1000)]
+    seconds: Annotated[float | None, Within(0, 86400)]
+    memory_gib: Annotated[float | None, Within(0, 4096)]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How to search. What follows ``only`` belongs to single searchers; ``conf/search/`` says to
+    which and what it does."""
+
+    name: Annotated[str, OneOf(("genetic", "random", "tpe", "nsga2", "exhaustive", "paper"))]
+    population: Annotated[int, Within(1, 1000)]
+    generations: Annotated[int, Within(1, 1000)]
+    minutes: Annotated[float | None, Within(0, 100_000)]
+    seed: Annotated[int, Within(0, 2**31 - 1)]
+    first_call_s: Annotated[float, Within(0, 86400)]
+    timeout_s: Annotated[float, Within(1, 86400)]
+    start: Annotated[Sequence[str], Parsed(list, "a list of studies, presets or recipe files")]
+    only: Annotated[
+        Mapping[str, Any] | None, Parsed(dict, "techniques, each with lists of values by gene")
+    ]
+    seeds: bool | None = None
+    ranked: bool | None = None
+    crossover: Annotated[float | None, Within(0, 1)] = None
+    mutation: Annotated[float | None, Within(0, 1)] = None
+    immigrants: Annotated[int | None, Within(0, 1000)] = None
+    screen: bool | None = None
+    startup: Annotated[int | None, Within(0, 1000)] = None
+    parents: Annotated[int | None, Within(2, 1000)] = None
+    refined: Annotated[int | None, Within(0, 1000)] = None
+    speed_weight: Annotated[float | None, Within(0, 1e6)] = None
+    loss_weight: Annotated[float | None, Within(0, 1e6)] = None
+    normalise: Annotated[str | None, OneOf(("proportional", "softmax"))] = None
+    temperature: Annotated[float | None, Within(0.001, 1e6)] = None
+    replacement: bool | None = None
+    pool: Annotated[str | None, OneOf(("all", "last"))] = None
+
+    def options(self) -> dict[str, Any]:
+        """What is set of the searchers' own options; the searcher refuses what is not its own."""
+        own = [field.name for field in dataclasses.fields(self) if field.default is None]
+        return {name: value for name in own if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Prompts of each rung, two to a round; an odd number is rounded up."""
+
+    first_prompts: Annotated[int, Within(2, 1000)]
+    search_prompts: Annotated[int, Within(2, 1000)]
+    acceptance_prompts: Annotated[int, Within(2, 10_000)]
+    control_prompts: Annotated[int, Within(2, 1000)]
+
+
+@dataclass(frozen=True)
+class WorkloadConfig:
+    """The sizes and batches of a service's requests; none means single images of the model's
+    size."""
+
+    name: str
+    shapes: Annotated[tuple[Shape, ...], Parsed(list, "a list of {height, width, batch, weight}")]
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    """Folders; null takes the library's own place."""
+
+    outputs: str
+    models: str | None
+    compile: str | None
+    scratch: str | None
+
+
+@dataclass(frozen=True)
+class Config:
+    """The composed configuration; ``technique`` is the genome in canonical form."""
+
+    model: ModelConfig
+    hw: HwConfig
+    technique: Genome
+    baseline: BaselineConfig
+    goal: GoalConfig
+    search: SearchConfig
+    measure: MeasureConfig
+    workload: WorkloadConfig
+    paths: PathsConfig
+    objective: Annotated[str, OneOf(("time", "flops"))]
+    study: str | None
+    debug: bool
+    prompt: str | None
+    data: str | None
+    keep: Annotated[str, OneOf(("front", "all"))]
+    trial: str | None
+    program: bool
+    diff: str | None

@@ -1,0 +1,86 @@
+"""From timed requests to scored samples, with their pictures beside the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine import models
+from engine.measure import quality
+from engine.measure.paired import Series, Timed
+from engine.measure.summary import similarities
+from engine.results import Sample
+from engine.schema import ModelConfig
+
+
+@dataclass
+class Scoring:
+    """The trusted scorer of one model's images; its CLIP model is loaded on first use."""
+
+    model: ModelConfig
+    miniature: bool
+    _scorer: quality.ClipScorer | None = None
+
+    def scorer(self) -> quality.ClipScorer | None:
+        """The model's scorer; None when the model names none (quality is then not measured)."""
+        if self._scorer is None and self.model.scorer is not None:
+            self._scorer = quality.ClipScorer(models.locate_scorer(self.model))
+        return self._scorer
+
+    def samples(self, timed: Sequence[Timed], folder: Path) -> list[Sample]:
+        """One sample an image, in the order of measurement; pictures go to ``folder/images``."""
+        shown = [(t, i, image) for t in timed for i, image in enumerate(t.images)]
+        images = [image for _, _, image in shown]
+        prompts = [t.request.cases[i].prompt for t, i, _ in shown]
+        scores: list[float | None] = [None] * len(shown)
+        scorer = self.scorer()
+        if scorer is not None:
+            scores = list(scorer.scores(images, prompts))
+        correct: Sequence[bool | None] = [None] * len(shown)
+        if self.miniature:
+            correct = quality.checker(images, prompts)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        samples = [
+            replace(_sample(t, i), score=score, correct=right)
+            for (t, i, _), score, right in zip(shown, scores, correct, strict=True)
+        ]
+        from PIL import Image
+
+        for sample, image in zip(samples, images, strict=True):
+            Image.fromarray(image).save(folder / str(sample.image))
+        return _compared(samples, Series(tuple(timed)))
+
+
+def _sample(timed: Timed, index: int) -> Sample:
+    request = timed.request
+    place = f"{timed.round:02d}-{timed.position}-{timed.arm}"
+    return Sample(
+        arm=timed.arm,
+        round=timed.round,
+        position=timed.position,
+        prompt=request.cases[index].prompt,
+        seed=request.seed + index,
+        seconds=timed.seconds,
+        image=f"images/{place}.png" if index == 0 else f"images/{place}-{index}.png",
+        height=int(timed.images.shape[1]),
+        width=int(timed.images.shape[2]),
+        batch=len(request.cases),
+        index=index,
+    )
+
+
+def _compared(samples: list[Sample], series: Series) -> list[Sample]:
+    """The samples with each candidate's similarity to the baseline's image."""
+    found = iter(similarities(series))
+    order = {
+        (t.round, t.position, index): next(found)
+        for t in series.of("candidate")
+        for index in range(len(t.images))
+    }
+    return [
+        replace(s, psnr=pair[0], ssim=pair[1])
+        if s.arm == "candidate" and (pair := order[s.round, s.position, s.index]) is not None
+        else s
+        for s in samples
+    ]

@@ -1,0 +1,80 @@
+"""Random legal genomes over the whole registry run, and every technique in them takes effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.genome import describe
+from engine.results import Genome
+from engine.search.space import Space, space
+from engine.strategy import Strategy, registry
+from engine.worker.probe import unmet
+
+STEPS = 3
+SAMPLER: dict[str, dict[str, object]] = {"sampler": {"steps": STEPS}}
+PROMPTS = ["a red circle on a white background", "a blue ring on a black background"]
+
+
+def refused(one: Strategy, pipe: Any) -> str | None:
+    """Why the technique cannot apply to this pipeline on a CPU, as a study asks it."""
+    unfit = one.function("unfit")
+    return unmet(one.needs, pipe, "unet", "cpu") or (unfit(pipe) if unfit else None)
+
+
+def here(pipe: Any, without: str = "", **pinned: dict[str, object]) -> Space:
+    """All techniques that can apply but for one, with pinned genes."""
+    left_out = {name: refused(one, pipe) for name, one in registry().items()}
+    reasons = {name: why for name, why in left_out.items() if why is not None or name == without}
+    made = space(registry(), exclude=reasons, fixed=SAMPLER | pinned)
+    assert len(made.strategies) > 8
+    return made
+
+
+def failure(ready: Callable[..., Any], genome: Genome) -> str | None:
+    """What is wrong with the images of a genome; a refusal by a technique is nothing wrong."""
+    try:
+        made = ready(genome, steps=STEPS)
+    except ValueError as refusal:
+        # One clear sentence, which a study shows as the reason of the trial.
+        return None if str(refusal).count("\n") == 0 else str(refusal)
+    try:
+        # Decoded and two at once: techniques for the autoencoder act only then.
+        image = made.latents(PROMPTS, output_type="pt")
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if not torch.isfinite(image).all():
+        return "not every value is finite"
+    reasons = {name: why for name, why in made.reasons().items() if why is not None}
+    return str(reasons) if reasons else None
+
+
+def failures(ready: Callable[..., Any], where: Space, count: int) -> dict[str, str]:
+    """Of so many random genomes, always the same ones, those that fail, with the reason."""
+    rng = np.random.default_rng(0)
+    genomes = [where.sample(rng) for _ in range(count)]
+    results = {describe(genome): failure(ready, genome) for genome in genomes}
+    return {genome: why for genome, why in results.items() if why is not None}
+
+
+def test_random_genomes_run_and_take_effect(
+    ready: Callable[..., Any], fresh: Callable[[], Any]
+) -> None:
+    assert failures(ready, here(fresh(), without="compile"), 22) == {}
+
+
+def test_random_genomes_are_compiled(ready: Callable[..., Any], fresh: Callable[[], Any]) -> None:
+    # Tracing the whole denoiser, or with sizes as unknowns, takes many seconds a genome.
+    compiled = here(fresh(), compile={"scope": "regional", "dynamic": False})
+    assert failures(ready, compiled, 3) == {}
+
+
+@pytest.mark.slow
+def test_many_random_genomes_run_and_take_effect(
+    ready: Callable[..., Any], fresh: Callable[[], Any]
+) -> None:
+    assert failures(ready, here(fresh()), 100) == {}

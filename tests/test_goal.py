@@ -1,0 +1,71 @@
+"""Whether a result keeps a goal, and whether it does so at the worse end of its intervals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.goal import asks, surely_within, within_goal
+from engine.results import Result
+
+GOAL: dict[str, Any] = {"max_loss": 0.05, "accuracy_drop": 0.05, "quality": "prompt_score"}
+POINT = Result(
+    0,
+    {},
+    "k",
+    speedup=3.0,
+    speedup_low=2.8,
+    speedup_high=3.2,
+    loss=0.02,
+    loss_low=0.0,
+    loss_high=0.04,
+    seconds_per_image=0.10,
+    seconds_low=0.09,
+    seconds_high=0.12,
+    memory_gib=1.0,
+)
+
+
+def test_only_a_speed_up_a_time_or_a_memory_ends_a_search() -> None:
+    assert not asks(GOAL)
+    for name in ("speedup", "seconds", "memory_gib"):
+        assert asks(GOAL | {name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept", "sure"),
+    [
+        ({}, True, True),
+        ({"max_loss": 0.03}, True, False),
+        ({"max_loss": 0.01}, False, False),
+        ({"speedup": 2.8}, True, True),
+        ({"speedup": 2.9}, True, False),
+        ({"speedup": 3.1}, False, False),
+        ({"seconds": 0.12}, True, True),
+        ({"seconds": 0.11}, True, False),
+        ({"seconds": 0.09}, False, False),
+        ({"memory_gib": 1.0}, True, True),
+        ({"memory_gib": 0.9}, False, False),
+    ],
+)
+def test_a_limit_is_kept_by_the_estimate_and_surely_by_the_whole_interval(
+    limits: dict[str, Any], kept: bool, sure: bool
+) -> None:
+    assert within_goal(POINT, GOAL | limits) is kept
+    assert surely_within(POINT, GOAL | limits) is sure
+
+
+def test_the_worst_prompts_count_where_fidelity_is_the_quality() -> None:
+    goal = GOAL | {"quality": "same_image", "max_worst": 0.15}
+    assert not within_goal(POINT, goal), "it was not measured"
+    assert within_goal(replace(POINT, loss_worst=0.15), goal)
+    assert not within_goal(replace(POINT, loss_worst=0.16), goal)
+    assert within_goal(replace(POINT, loss_worst=0.16), GOAL)
+
+
+def test_what_failed_or_was_not_measured_keeps_no_limit() -> None:
+    assert not within_goal(replace(POINT, stage="run"), GOAL)
+    assert not within_goal(replace(POINT, loss=None), GOAL)
+    assert not surely_within(replace(POINT, loss_high=None), GOAL)

@@ -1,0 +1,129 @@
+"""What a study searches on a machine, and what it starts from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from engine.config import CONF
+from engine.errors import UsageError
+from engine.genome import canonical
+from engine.schema import Config
+from engine.scope import search_space, starting
+from engine.strategy import registry
+
+Composed = Callable[..., Config]
+SMALL = "search.only={sampler: {}, deepcache: {}, tgate: {}, tome: {}, guidance: {}}"
+
+
+def arms(fast: tuple[str, ...] = ("float32",), **refused: str) -> Any:
+    """A machine and a model to which everything applies but what is refused."""
+    return SimpleNamespace(
+        applicable=lambda: dict.fromkeys(registry()) | refused,
+        machine=SimpleNamespace(device="cpu", fast_dtypes=fast),
+        subject=SimpleNamespace(
+            steps=50, guidance_scale=5.0, height=64, width=64, batch=1, device="cpu", dtype=""
+        ),
+        baseline=canonical({"sampler": {"steps": 20}}),
+    )
+
+
+def test_a_dtype_that_is_slow_here_is_not_searched(composed: Composed) -> None:
+    here = search_space(composed(), arms(("float32", "bfloat16")))
+    assert here.values("precision", "dtype") == ("bfloat16",)
+    slow = search_space(composed(), arms())
+    assert "precision" not in slow.strategies
+    assert "none of its dtypes is fast here" in slow.excluded["precision"]
+
+
+def test_a_long_first_call_is_left_out_on_a_cpu_unless_it_is_allowed(composed: Composed) -> None:
+    assert "first call" in search_space(composed(), arms()).excluded["compile"]
+    allowed = search_space(composed("search.first_call_s=600"), arms())
+    assert "compile" in allowed.strategies
+
+
+def test_a_search_by_counted_operations_leaves_out_what_changes_none(composed: Composed) -> None:
+    here = search_space(composed("objective=flops"), arms())
+    assert not any(one.timed_only for one in here.strategies.values())
+    assert "channels_last" in here.excluded
+
+
+def test_what_only_saves_memory_is_searched_where_the_goal_names_memory(composed: Composed) -> None:
+    assert "goal.memory_gib" in search_space(composed(), arms()).excluded["vae"]
+    assert "vae" in search_space(composed("goal.memory_gib=1"), arms()).strategies
+
+
+def test_a_search_can_be_limited_to_some_values(composed: Composed) -> None:
+    config = composed("search.only={sampler: {steps: [4, 8]}, tome: {}}")
+    here = search_space(config, arms())
+    assert set(here.strategies) == {"sampler", "tome"}
+    assert here.values("sampler", "steps") == (4, 8)
+    assert len(here.values("tome", "ratio")) > 2
+
+
+@pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        ("{samplr: {}}", "did you mean sampler"),
+        ("{sampler: {step: [4]}}", "did you mean steps"),
+        ("{sampler: {steps: [400]}}", "is 400; allowed: 3 to 50"),
+        ("{sampler: 4}", "search.only.sampler is 4; write"),
+    ],
+)
+def test_wrong_limits_are_refused_in_one_line(composed: Composed, only: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        search_space(composed(f"search.only={only}"), arms())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_starts_from_a_study_a_preset_and_a_recipe(
+    composed: Composed, tmp_path: Path
+) -> None:
+    config = composed(
+        SMALL,
+        f"paths.outputs={tmp_path}",
+        f"search.start=[earlier,unet-tgate,{tmp_path}/recipe.yaml]",
+    )
+    earlier = canonical({"sampler": {"steps": 9}})
+    front = {"front": [{"genome": earlier}, {"genome": earlier}]}
+    (tmp_path / "sweeps" / "earlier").mkdir(parents=True)
+    (tmp_path / "sweeps" / "earlier" / "front.json").write_text(json.dumps(front))
+    recipe = {"technique": {"sampler": {"steps": 7}, "tome": {"ratio": 0.3}}, "measured": {}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    here = search_space(config, arms())
+    found = starting(config, here, tmp_path)
+    assert [p.origin for p in found] == ["study:earlier", "preset:unet-tgate", "recipe:recipe.yaml"]
+    assert found[0].genome == earlier
+    assert found[2].genome["tome"]["ratio"] == 0.3
+    # A study that resumes starts from the same, whatever has become of the files.
+    (tmp_path / "recipe.yaml").unlink()
+    assert starting(config, here, tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unet-tgat", "did you mean unet-tgate"),
+        ("none.yaml", "cannot be read"),
+    ],
+)
+def test_a_start_that_means_nothing_is_refused(
+    composed: Composed, tmp_path: Path, name: str, words: str
+) -> None:
+    config = composed(SMALL, f"paths.outputs={tmp_path}", f"search.start=[{name}]")
+    with pytest.raises(UsageError, match=words):
+        starting(config, search_space(config, arms()), tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "preset").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_preset_is_legal_and_names_its_source(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert canonical(yaml.safe_load(text)["technique"])
+    assert f"search.start=[{path.stem}]" in text
+    assert "README" in text or "arXiv" in text
