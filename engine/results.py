@@ -50,8 +50,8 @@ class Result:
 
     ``rung`` is the last rung that it reached: 0 (2 prompts), 1 (8) or 2 (acceptance, 36); rung 2
     replaces every figure of the earlier rungs. ``origin`` says where the genome came from: seed,
-    crossover, mutation, immigrant, random, tpe, nsga2, exhaustive, user, or with what they are
-    named after, study:NAME, preset:NAME, recipe:FILE.
+    mutation, immigrant, random, tpe, nsga2, exhaustive, user, or with what they are named after,
+    study:NAME, preset:NAME, recipe:FILE.
     """
 
     trial: int

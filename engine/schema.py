@@ -113,8 +113,7 @@ class SearchConfig:
     ]
     seeds: bool | None = None
     ranked: bool | None = None
-    crossover: Annotated[float | None, Within(0, 1)] = None
-    mutation: Annotated[float | None, Within(0, 1)] = None
+    mutation: bool | None = None
     immigrants: Annotated[int | None, Within(0, 1000)] = None
     screen: bool | None = None
     startup: Annotated[int | None, Within(0, 1000)] = None

@@ -301,6 +301,29 @@ def test_doctor_names_a_remedy_for_all_that_is_missing(
     assert all(row[3] for row in rows if row[1] == "no")
 
 
+def test_doctor_looks_for_the_tools_that_a_technique_needs_on_a_cpu() -> None:
+    from engine import doctor
+    from engine.hardware import inspect
+    from engine.strategy import Needs
+
+    machine = inspect("cpu")
+    assert doctor._lacking(Needs(tools=("no-such-compiler", "sh")), machine) == ""
+    absent = doctor._lacking(Needs(tools=("no-such-compiler", "nor-this")), machine)
+    assert absent == "one of no-such-compiler, nor-this on the PATH"
+
+
+def test_doctor_looks_where_paths_point(tmp_path: Path) -> None:
+    from engine import doctor
+
+    (tmp_path / "file").write_text("")
+    assert doctor._outputs(tmp_path / "new" / "outputs")[:2] == ("results", "yes")
+    assert doctor._outputs(tmp_path / "file" / "outputs")[1:2] == ("no",)
+    code = tmp_path / "cpu-some-2c" / "torch2-diffusers0" / "kernel.so"
+    code.parent.mkdir(parents=True)
+    code.write_bytes(b"0" * 2**20)
+    assert "1 files, 1.0 MB" in doctor._compiled(tmp_path)[2]
+
+
 def test_module_starts_from_the_shell(command_line: CommandLine) -> None:
     done = command_line("model=sd-mni")
     assert (done.returncode, done.stdout) == (2, "")

@@ -4,9 +4,9 @@ A linear model of main effects is fitted to the logarithm of the speed-up and to
 column for each technique (on or off) and one for each value of each gene of a technique that is
 on. It is fitted by least squares with a penalty so small that it only decides what the trials
 leave open: a larger one foresees new trials a little better, but it pulls effects to zero, and
-their intervals then miss the truth (in a simulation 72 % covered it, with this one 93 %). Intervals
-are percentiles of a bootstrap over trials. The model knows no interactions, and a search does not
-choose its trials at random: an effect is an association within these trials, not a cause.
+their intervals then miss the truth too often. Intervals are percentiles of a bootstrap over trials.
+The model knows no interactions, and a search does not choose its trials at random: an effect is an
+association within these trials, not a cause.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How genomes vary: crossover by slots, and mutation of slots and genes.
+"""How genomes vary: mutation of slots and genes.
 
 A slot holds one technique with its genes, which belong together. Children may be illegal; who
 breeds checks them.
@@ -32,14 +32,6 @@ class Breeder:
     space: Space
     rng: np.random.Generator
     known: bool = False
-
-    def crossed(self, first: Genome, second: Genome) -> Genome:
-        """Each slot, technique and genes together, from either parent."""
-        child: Genome = {}
-        for choices in self.space.slots.values():
-            source = first if self.rng.random() < 0.5 else second
-            child |= {one.name: dict(source[one.name]) for one in choices if one.name in source}
-        return child
 
     def mutated(self, genome: Genome) -> Genome:
         """One slot switched or one gene moved, and again with even chances."""

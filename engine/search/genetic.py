@@ -1,10 +1,11 @@
 """The genetic search, made for few evaluations (a few dozen).
 
 The first generation is mostly known-good settings, combined and single, because chance needs more
-evaluations than there are to find what has been published. Later generations recombine and mutate
-whatever was told, slot by slot: a slot holds one technique with its genes, which belong together.
-Many children are made for each generation and a small model of the told results picks from them.
-What each mechanism is worth is measured by ``python -m tests.benchmarks.searchers``.
+evaluations than there are to find what has been published. Later generations mutate whatever was
+told, slot by slot: a slot holds one technique with its genes, which belong together. Many children
+are made for each generation and a small model of the told results picks from them. Crossover was
+tried and left out: with it the recorded table gave no more volume. What each mechanism is worth is
+measured by ``python -m tests.benchmarks.searchers``.
 """
 
 from __future__ import annotations
@@ -46,23 +47,21 @@ class Options:
     """What may be switched off, each with 0 or false.
 
     ``seeds``: start from known-good settings. ``ranked``: draw parents by their rank; otherwise
-    all alike. ``crossover``: chance of two parents rather than one. ``mutation``: chance that a
-    child of two parents is changed too; at 0 nothing mutates. ``immigrants``: number of random
-    genomes in each generation. ``screen``: make many children and keep those that a
-    model of the told results expects most of.
+    all alike. ``mutation``: have children at all. ``immigrants``: number of random genomes in each
+    generation. ``screen``: make many children and keep those that a model of the told results
+    expects most of.
     """
 
     seeds: bool = option(True)
     ranked: bool = option(True)
-    crossover: float = option(0.5, high=1)
-    mutation: float = option(0.5, high=1)
+    mutation: bool = option(True)
     immigrants: int = option(1)
     screen: bool = option(True)
 
 
 @dataclass(frozen=True)
 class Genetic:
-    """Seeds, rank-based parents, slot-wise crossover, mutation, screening, immigrants."""
+    """Seeds, rank-based parents, mutation, screening, immigrants."""
 
     space: Space
     seed: int
@@ -224,13 +223,6 @@ class _Parents:
     def one(self) -> Result:
         return self.able[self.draw()]
 
-    def two(self) -> tuple[Result, Result]:
-        """Two different results, where there are two."""
-        first = second = self.draw()
-        while second == first:
-            second = self.draw()
-        return self.able[first], self.able[second]
-
 
 @dataclass(frozen=True)
 class _Family:
@@ -246,18 +238,8 @@ class _Family:
         return Breeder(self.space, self.rng, self.options.seeds)
 
     def propose(self) -> Proposal | None:
-        """A child of one or two parents; None where there is none or the operators are off."""
-        if not self.parents.able or not (self.options.crossover or self.options.mutation):
-            return None
-        if len(self.parents.able) > 1 and self.rng.random() < self.options.crossover:
-            first, second = self.parents.two()
-            child = self.breeder.crossed(
-                self.space.fitted(first.genome), self.space.fitted(second.genome)
-            )
-            if self.rng.random() < self.options.mutation:
-                child = self.breeder.mutated(child)
-            return Proposal(child, "crossover", (first.trial, second.trial))
-        if not self.options.mutation:
+        """A changed copy of a parent; None where there is no parent or nothing mutates."""
+        if not self.parents.able or not self.options.mutation:
             return None
         only = self.parents.one()
         genome = self.breeder.mutated(self.space.fitted(only.genome))

@@ -59,8 +59,7 @@ VARIANTS: Mapping[str, tuple[str, Options]] = {
     "exhaustive": ("exhaustive", {}),
     "genetic without seeds": ("genetic", {"seeds": False}),
     "genetic without ranks": ("genetic", {"ranked": False}),
-    "genetic without crossover": ("genetic", {"crossover": 0.0}),
-    "genetic without mutation": ("genetic", {"mutation": 0.0}),
+    "genetic without mutation": ("genetic", {"mutation": False}),
     "genetic without immigrants": ("genetic", {"immigrants": 0}),
     "genetic without screen": ("genetic", {"screen": False}),
 }
