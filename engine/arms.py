@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import models, program
+from engine import models, program, prune
 from engine.asked import Asked
 from engine.errors import TrialError, UsageError
 from engine.genome import canonical, describe
@@ -90,7 +90,7 @@ class Arms:
         self.folder = folder
         self.accounts = Accounts()
         self.asked = Asked(config)
-        self.location = models.locate(config.model)
+        self.location = models.locate(config.model, config.paths.models)
         self.subject = subject(config, machine, self.location)
         self.baseline = canonical(config.baseline.technique)
         self._models = {config.model.id: self.location.path_or_id}
@@ -239,7 +239,7 @@ def environment(config: Config, machine: Machine) -> dict[str, str]:
     """
     paths = config.paths
     versions = "-".join(f"{name}{machine.versions[name]}" for name in ("torch", "diffusers"))
-    compiled = Path(paths.compile or Path(paths.outputs) / ".cache" / "compile")
+    compiled = prune.compile_cache(paths)
     found = {"TORCHINDUCTOR_CACHE_DIR": str((compiled / machine.profile() / versions).resolve())}
     if paths.models is not None:
         found["HF_HUB_CACHE"] = str(Path(paths.models).resolve())

@@ -48,7 +48,7 @@ class Evaluator:
         self.arms = Arms(config, machine, folder)
         self.accounts = self.arms.accounts
         self.asked = self.arms.asked
-        self.scoring = Scoring(config.model, self.arms.location.is_mini)
+        self.scoring = Scoring(config.model, self.arms.location.is_mini, config.paths.models)
         self._drift: float | None = None
 
     def __enter__(self) -> Evaluator:

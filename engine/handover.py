@@ -61,7 +61,7 @@ def is_single(genome: Genome, baseline: Genome) -> bool:
 def report_trial(config: Config, folder: Path, result: Result) -> None:
     """The line of a finished trial: figures, the best so far, the time left."""
     told = session.told(folder).read()
-    total = config.search.population * config.search.generations
+    total = _planned(config, folder)
     goal = dataclasses.asdict(config.goal)
     inside = [r for r in told if goals.within_goal(r, goal)]
     best = max(inside, key=lambda r: r.speedup or 0.0, default=None)
@@ -73,6 +73,13 @@ def report_trial(config: Config, folder: Path, result: Result) -> None:
     console.say(f"    best within the goal: {lead}; search done in about {_minutes(left)}")
     if len(told) == 1 and result.samples:
         console.say(f"    first pair of images: {_first_pair(folder, result)}")
+
+
+def _planned(config: Config, folder: Path) -> int:
+    """Trials of the whole study: what it starts from and its generations."""
+    path = folder / "start.json"
+    start = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return len(start) + config.search.population * config.search.generations
 
 
 def _first_pair(folder: Path, result: Result) -> Path:

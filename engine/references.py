@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from engine.errors import TrialError, UsageError
 from engine.evaluate import Evaluator, rounds_for
 from engine.genome import canonical, key
 from engine.measure import statistics
+from engine.measure.paired import Series
 from engine.measure.summary import similarities
 from engine.results import Genome, Result
-from engine.strategy import registry
+from engine.strategy import Strategy, registry
 
 CONTROL_LIMITS = (0.97, 1.03)
 CONTROL_WIDTH = 0.10
@@ -115,15 +117,71 @@ def drift(evaluator: Evaluator) -> float:
     return float(found["ssim"])
 
 
+def alone(evaluator: Evaluator, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What each of these techniques does to the baseline's time, by name: the fastest of its
+    default and known-good settings, as ``genes``, ``speedup``, ``low`` and ``high``, or a
+    ``reason`` where none ran.
+
+    Meant for techniques that change no counted operation: what they gain depends on the machine
+    and the model, hardly on what else is composed, so one look tells whether they are worth a
+    search. Kept in ``alone.json`` of the evaluator's folder.
+    """
+    path = evaluator.folder / "alone.json"
+    found: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+    for name in names:
+        if name not in found:
+            found[name] = _fastest(evaluator, registry()[name])
+            results.write_json(path, found)
+    return {name: found[name] for name in names}
+
+
+def _fastest(evaluator: Evaluator, strategy: Strategy) -> dict[str, Any]:
+    dtypes = evaluator.machine.fast_dtypes
+    settings = [strategy.checked(known.genes) for known in strategy.known_good]
+    able = [
+        genes
+        for genes in {str(genes): genes for genes in [strategy.defaults(), *settings]}.values()
+        if all(
+            genes[gene.name] in dtypes for gene in strategy.genes.values() if gene.sets == "dtype"
+        )
+    ]
+    best: dict[str, Any] = {"reason": "no setting of it can run here"}
+    for genes in able:
+        try:
+            genome = canonical({**evaluator.arms.baseline, strategy.name: genes})
+            gain = _gain(evaluator, genome)
+        except (TrialError, UsageError) as error:
+            best = best if "speedup" in best else {"reason": str(error)}
+            continue
+        if gain.median > best.get("speedup", 0.0):
+            best = {"genes": genes, "speedup": gain.median, "low": gain.low, "high": gain.high}
+    return best
+
+
+def _gain(evaluator: Evaluator, genome: Genome) -> statistics.Interval:
+    """Speed-up of a genome over the baseline on as many prompts as a search's trial."""
+    series = _against(evaluator, genome, "alone")
+    shapes = [t.request.shape for t in series.of("base")]
+    seconds = series.seconds("base"), series.seconds("candidate")
+    return statistics.paired_ratio(*seconds, 0, groups=shapes)
+
+
 def _similarity(evaluator: Evaluator, genome: Genome) -> float:
     """Mean SSIM of a genome's images to the baseline's on the same requests."""
-    rng = evaluator.asked.rng("drift")
+    found = [pair[1] for pair in similarities(_against(evaluator, genome, "drift")) if pair]
+    return sum(found) / len(found)
+
+
+def _against(evaluator: Evaluator, genome: Genome, purpose: str) -> Series:
+    """The baseline and a genome's program, timed on the prompts of a search's trial."""
+    rng = evaluator.asked.rng(purpose)
     count = evaluator.config.measure.search_prompts
     pairs = evaluator.asked.pairs(count, "search", rng)
+    base = evaluator.arms.base()
     with evaluator.arms.running(genome, evaluator.arms.program(genome)) as (worker, _facts):
-        series = evaluator.rounds(evaluator.arms.base(), worker, pairs, rounds_for(count), rng)
-    found = [pair[1] for pair in similarities(series) if pair is not None]
-    return sum(found) / len(found)
+        return evaluator.rounds(base, worker, pairs, rounds_for(count), rng)
 
 
 def profile(evaluator: Evaluator) -> dict[str, float]:

@@ -107,6 +107,7 @@ class SearchConfig:
     seed: Annotated[int, Within(0, 2**31 - 1)]
     first_call_s: Annotated[float, Within(0, 86400)]
     timeout_s: Annotated[float, Within(1, 86400)]
+    alone_first: bool
     start: Annotated[Sequence[str], Parsed(list, "a list of studies, presets or recipe files")]
     only: Annotated[
         Mapping[str, Any] | None, Parsed(dict, "techniques, each with lists of values by gene")

@@ -12,23 +12,28 @@ from engine.config import CONF
 from engine.errors import UsageError
 from engine.genome import canonical, describe
 from engine.program import context
+from engine.references import alone
 from engine.results import Genome
 from engine.search import Proposal
+from engine.search.archive import MARGINS
 from engine.search.space import Space, space
 from engine.strategy import Strategy, nearest, registry
 
 if TYPE_CHECKING:
     from engine.arms import Arms
+    from engine.evaluate import Evaluator
     from engine.schema import Config
 
 Grids = dict[str, dict[str, Any]]
 """Strategy to gene to the values that a search may give it; a gene not named keeps its grid."""
 
 
-def search_space(config: Config, arms: Arms) -> Space:
-    """The space of the configuration on this machine."""
+def search_space(config: Config, arms: Arms, worthless: Mapping[str, str] | None = None) -> Space:
+    """The space of the configuration on this machine; ``worthless`` are further techniques to
+    leave out, with the reason."""
     known = registry()
     excluded = {name: why for name, why in arms.applicable().items() if why is not None}
+    excluded |= worthless or {}
     excluded |= {
         name: why
         for name, strategy in known.items()
@@ -45,6 +50,26 @@ def search_space(config: Config, arms: Arms) -> Space:
             if gene.sets == "steps" and name not in excluded
         }
     return space(known, exclude=excluded, fixed=fixed, only=grids)
+
+
+def worthless(config: Config, evaluator: Evaluator, here: Space) -> dict[str, str]:
+    """Techniques of the space that change no counted operation and, measured alone, do not make
+    the baseline faster by more than the margin of noise; with what was measured.
+
+    What ``search.only`` names is searched all the same.
+    """
+    if not config.search.alone_first or config.objective != "time":
+        return {}
+    named = config.search.only or {}
+    names = [n for n, s in here.strategies.items() if s.timed_only and n not in named]
+    found: dict[str, str] = {}
+    for name, gain in alone(evaluator, names).items():
+        if "reason" in gain:
+            found[name] = f"measured alone: {gain['reason']}"
+        elif gain["speedup"] < 1 + MARGINS.speed:
+            span = f"{gain['low']:.2f} to {gain['high']:.2f}"
+            found[name] = f"measured alone: {gain['speedup']:.2f}x ({span})"
+    return found
 
 
 def _left_out(strategy: Strategy, config: Config, arms: Arms) -> str | None:

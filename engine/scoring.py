@@ -20,12 +20,14 @@ class Scoring:
 
     model: ModelConfig
     miniature: bool
+    cache: str | None = None
+    """Folder of downloaded models; None takes the hub library's."""
     _scorer: quality.ClipScorer | None = None
 
     def scorer(self) -> quality.ClipScorer | None:
         """The model's scorer; None when the model names none (quality is then not measured)."""
         if self._scorer is None and self.model.scorer is not None:
-            self._scorer = quality.ClipScorer(models.locate_scorer(self.model))
+            self._scorer = quality.ClipScorer(models.locate_scorer(self.model, self.cache))
         return self._scorer
 
     def samples(self, timed: Sequence[Timed], folder: Path) -> list[Sample]:

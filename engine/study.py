@@ -21,7 +21,7 @@ from engine.evaluate import Evaluator
 from engine.genome import canonical, key, overrides
 from engine.results import Genome, Result
 from engine.schema import Config
-from engine.scope import search_space, starting
+from engine.scope import search_space, starting, worthless
 from engine.search import Proposal, Searcher, archive, searcher
 from engine.search.ledger import Ledger
 from engine.search.space import Space
@@ -35,7 +35,7 @@ Launch = Callable[[list[list[str]], int], "Sequence[JobReturn]"]
 
 SINGLES = 2
 """Best single techniques that are measured again, to compare the compositions with."""
-ACCEPTED = 8
+ACCEPTED = 6
 """Points of the front that are measured again on the held-out prompts."""
 
 
@@ -81,13 +81,22 @@ class _Study:
                 book.control()
             book.forecast()
             deadline = _deadline(started, self.config.search.minutes)
-            self._search(ledger, self._searcher(here), start, book, deadline)
+            narrowed = self._narrowed(here)
+            self._search(ledger, self._searcher(narrowed), start, book, deadline)
             self._accept(ledger, book)
         book.finish(self._results())
         if book.best is None:
             raise GoalMissed(
                 "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
             )
+
+    def _narrowed(self, here: Space) -> Space:
+        """The space without the techniques that, alone, gain nothing on this machine."""
+        with console.working("techniques that change no counted operation, each alone"):
+            without = worthless(self.config, self.evaluator, here)
+        for name, why in without.items():
+            console.say(f"left out: {name}, {why}")
+        return search_space(self.config, self.evaluator.arms, without) if without else here
 
     def _fingerprint(self, here: Space) -> dict[str, Any]:
         config = self.config

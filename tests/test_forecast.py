@@ -17,6 +17,7 @@ from engine.errors import UsageError
 from engine.forecast import SURE, Disk, Work
 from engine.requests import Shape, turns
 from engine.schema import Config
+from engine.study import ACCEPTED
 
 Composed = Callable[..., Config]
 MIB = 2**20
@@ -29,7 +30,7 @@ def used(folder: Path) -> int:
 
 
 def test_work_counts_what_a_search_will_measure(composed: Composed) -> None:
-    assert Work.of(composed()) == Work(28, 8, 2)
+    assert Work.of(composed()) == Work(28, ACCEPTED, ACCEPTED // 3)
     assert Work.of(composed("+debug=tiny")) == Work(4, 3, 1)
     started = composed("search.start=[unet-tome]", "search.population=1", "search.generations=1")
     assert Work.of(started) == Work(2, 2, 1)
