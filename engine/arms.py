@@ -241,6 +241,11 @@ def environment(config: Config, machine: Machine) -> dict[str, str]:
     versions = "-".join(f"{name}{machine.versions[name]}" for name in ("torch", "diffusers"))
     compiled = prune.compile_cache(paths)
     found = {"TORCHINDUCTOR_CACHE_DIR": str((compiled / machine.profile() / versions).resolve())}
+    if machine.device == "cpu" and config.hw.threads is None:
+        # An arm is stopped and woken again and again. Threads that may move sometimes share a core
+        # for a while, and one arm then looks slower for no reason of its own. Where not all cores
+        # are used they stay free, else two studies would crowd on the first ones.
+        found["OMP_PROC_BIND"] = "true"
     if paths.models is not None:
         found["HF_HUB_CACHE"] = str(Path(paths.models).resolve())
     if paths.scratch is not None:

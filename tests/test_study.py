@@ -169,7 +169,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
 
 def load_pipeline(device):
-    pipe = StableDiffusionPipeline.from_pretrained("sd-mini").to(device)
+    pipe = StableDiffusionPipeline.from_pretrained("sd-mini", dtype=torch.float32).to(device)
     pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     return pipe
