@@ -40,7 +40,8 @@ def control(evaluator: Evaluator, repeat: int = 0) -> dict[str, Any]:
         series = evaluator.rounds(base, twin, pairs, rounds_for(count), rng)
     seconds = {arm: series.seconds(arm) for arm in ("base", "candidate")}
     shapes = [t.request.shape for t in series.of("base")]
-    interval = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0, groups=shapes)
+    rounds = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0, groups=shapes)
+    interval = statistics.between_workers(rounds)
     low, high = CONTROL_LIMITS
     outside = interval.low > high or interval.high < low
     wide = interval.width > CONTROL_WIDTH

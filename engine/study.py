@@ -37,6 +37,8 @@ SINGLES = 2
 """Best single techniques that are measured again, to compare the compositions with."""
 ACCEPTED = 6
 """Points of the front that are measured again on the held-out prompts."""
+FURTHER = 6
+"""More points that may be measured again while faster ones than the best seem to keep the goal."""
 
 
 def run(cfg: DictConfig, arguments: list[str], launch: Launch) -> None:
@@ -224,8 +226,23 @@ class _Study:
         """Measure the front's points, and the best single technique, on the held-out prompts."""
         for candidate in self._finalists():
             self._accepted(ledger, candidate)
+        for _ in range(FURTHER):
+            further = self._further()
+            if further is None:
+                break
+            self._accepted(ledger, further)
         with console.working("the baseline against the plain program"):
             book.plain()
+
+    def _further(self) -> Result | None:
+        """The fastest point that seemed to keep the goal, was not measured again, and is faster
+        than all that do keep it: what led the search by luck must not end without a successor."""
+        goal = dataclasses.asdict(self.config.goal)
+        told = [r for r in self._results() if r.ok]
+        kept = [r.speedup or 0.0 for r in told if r.rung == 2 and goals.within_goal(r, goal)]
+        waiting = [r for r in told if r.rung < 2 and goals.within_goal(r, goal)]
+        faster = [r for r in waiting if (r.speedup or 0.0) > max(kept, default=0.0)]
+        return max(faster, key=lambda r: r.speedup or 0.0, default=None)
 
     def _accepted(self, ledger: Ledger, candidate: Result) -> Result:
         name = f"acceptance of trial {candidate.trial} on the held-out prompts"

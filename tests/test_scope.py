@@ -15,7 +15,7 @@ from engine.config import CONF
 from engine.errors import UsageError
 from engine.genome import canonical
 from engine.schema import Config
-from engine.scope import search_space, starting
+from engine.scope import search_space, starting, worthless
 from engine.strategy import registry
 
 Composed = Callable[..., Config]
@@ -52,6 +52,34 @@ def test_a_search_by_counted_operations_leaves_out_what_changes_none(composed: C
     here = search_space(composed("objective=flops"), arms())
     assert not any(one.timed_only for one in here.strategies.values())
     assert "channels_last" in here.excluded
+
+
+def test_what_gains_nothing_alone_is_left_out_with_what_was_measured(
+    composed: Composed, tmp_path: Path
+) -> None:
+    config = composed()
+    here = search_space(config, arms(("float32", "bfloat16")))
+    quiet = {name: one for name, one in here.strategies.items() if one.timed_only}
+    gains: dict[str, Any] = {
+        name: {"genes": {}, "speedup": 1.3, "low": 1.2, "high": 1.4} for name in quiet
+    }
+    gains["channels_last"] = {"genes": {}, "speedup": 1.01, "low": 0.97, "high": 1.05}
+    gains["qkv_fusion"] = {"reason": "it failed"}
+    (tmp_path / "alone.json").write_text(json.dumps(gains))
+    evaluator: Any = SimpleNamespace(folder=tmp_path)
+    assert worthless(config, evaluator, here) == {
+        "channels_last": "measured alone: 1.01x (0.97 to 1.05)",
+        "qkv_fusion": "measured alone: it failed",
+    }
+    narrowed = search_space(
+        config, arms(("float32", "bfloat16")), worthless(config, evaluator, here)
+    )
+    assert set(here.strategies) - set(narrowed.strategies) == {"channels_last", "qkv_fusion"}
+    # Who names a technique wants it searched, and counted operations tell nothing of time.
+    named = composed("search.only={sampler: {}, channels_last: {}}")
+    assert worthless(named, evaluator, search_space(named, arms())) == {}
+    assert worthless(composed("search.alone_first=false"), evaluator, here) == {}
+    assert worthless(composed("objective=flops"), evaluator, here) == {}
 
 
 def test_what_only_saves_memory_is_searched_where_the_goal_names_memory(composed: Composed) -> None:

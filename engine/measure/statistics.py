@@ -27,6 +27,8 @@ Seed = np.random.Generator | int
 RESAMPLES = 2000
 FEW = 8
 """Pairs below which resampling would repeat too few values to say anything; see ``_few``."""
+WORKERS = 0.01
+"""Standard deviation of the logarithm of a speed-up from one pair of processes to another."""
 ROUND = 2
 """Pairs in a round: A p1, B p1, B p2, A p2."""
 
@@ -191,6 +193,17 @@ def combine(first: Interval, second: Interval) -> Interval:
     up = math.hypot(math.log(first.high / first.median), math.log(second.high / second.median))
     product = first.median * second.median
     return Interval(product * math.exp(-down), product, product * math.exp(up))
+
+
+def between_workers(interval: Interval) -> Interval:
+    """A speed-up's interval widened by the luck of the two processes that were timed.
+
+    Two workers of one program differ by about a hundredth for as long as they live (how memory
+    came to lie), which their own rounds cannot show. In ten A/A studies of
+    ``python -m tests.benchmarks.coverage control`` intervals without it covered 1 in 8.
+    """
+    spread = student(10_000) * WORKERS
+    return combine(interval, Interval(math.exp(-spread), 1.0, math.exp(spread)))
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:

@@ -57,7 +57,8 @@ def _speed(
         speedups = _cost_ratio(result)
         paper = speedups.median
     else:
-        speedups = statistics.paired_ratio(base_s, candidate_s, 0, groups=shapes)
+        rounds = statistics.paired_ratio(base_s, candidate_s, 0, groups=shapes)
+        speedups = statistics.between_workers(rounds)
         paper = statistics.ratio_of_means(base_s, candidate_s)
     each = [s.seconds / s.batch for s in calls]
     own = statistics.median_interval(each)
