@@ -214,7 +214,7 @@ def test_a_study_of_the_users_own_prompts_program_and_mix_of_shapes(tmp_path: Pa
         assert {s.prompt for s in result.samples} <= set(data[part])
         assert {(s.height, s.width, s.batch) for s in result.samples} == {(64, 64, 1), (64, 96, 2)}
         program = (folder / str(result.program)).read_text(encoding="utf-8")
-        assert "SHAPES = ((64, 64, 1), (64, 96, 2))" in program
+        assert "SHAPES=((64,64,1),(64,96,2)" in "".join(program.split())
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "prompts.txt" in page
     assert "mine.py" in page
