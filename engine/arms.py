@@ -233,7 +233,7 @@ def subject(config: Config, machine: Machine, location: models.Location) -> Subj
 
 
 def environment(config: Config, machine: Machine) -> dict[str, str]:
-    """Variables of the workers: the folders that the configuration names.
+    """Variables of the workers: the folders that the configuration names, and bound threads.
 
     Compiled code is shared between programs of one set of versions and kind of device only.
     """
