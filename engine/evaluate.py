@@ -1,8 +1,9 @@
 """Program to Result: the cascade that every candidate goes through.
 
 Generate the program, load it in a worker, count its cost, see that its techniques act, then time
-and score it against the resident baseline on 2 prompts, on 8, and on the 36 held-out ones when it
-stands on the front. A candidate that fails at any stage costs only itself.
+and score it against the resident baseline on 2 prompts, on 8 (and on 16 more for the score alone),
+and on the 36 held-out ones when it stands on the front. A candidate that fails at any stage costs
+only itself.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine import results
 from engine.arms import Arms, Facts
+from engine.drawn import Drawn
 from engine.errors import TrialError
 from engine.genome import key
 from engine.measure import paired
-from engine.measure.paired import Pairs, Series
+from engine.measure.paired import Arm, Pairs, Series
 from engine.measure.summary import summarised
 from engine.results import Genome, Result
 from engine.schema import Config
@@ -49,6 +51,12 @@ class Evaluator:
         self.accounts = self.arms.accounts
         self.asked = self.arms.asked
         self.scoring = Scoring(config.model, self.arms.location.is_mini, config.paths.models)
+        scored = config.measure.scored_prompts
+        rng = self.asked.rng("scored")
+        pairs = self.asked.pairs(scored, "search", rng) if scored else None
+        self._drawn = Drawn(
+            folder / "baseline" / "scored", pairs.draw(scored) if pairs else [], self.accounts
+        )
         self._drift: float | None = None
 
     def __enter__(self) -> Evaluator:
@@ -60,8 +68,6 @@ class Evaluator:
     def close(self) -> None:
         """Kill all workers."""
         self.arms.close()
-
-    # --- programs and workers
 
     # --- the cascade
 
@@ -100,10 +106,19 @@ class Evaluator:
                 note = f"stopped after {self.config.measure.first_prompts} prompts: hopeless loss"
                 return replace(result, notes=(*result.notes, note))
             rest = rounds_for(count) - few
-            if rest <= 0:
-                return replace(result, rung=1)
-            more = self.rounds(base, worker, pairs, rest, rng, few)
-            return self.result(blank, [first, more], 1, facts, worker, folder)
+            parts = [first]
+            if rest > 0:
+                parts.append(self.rounds(base, worker, pairs, rest, rng, few))
+            # What is no faster never stands on a front, whatever its loss. (Counted costs must not
+            # depend on a clock.)
+            if self.config.objective == "flops" or sum(map(_saved, parts)) > 0:
+                parts.append(self._scored(base, worker, rounds_for(count)))
+            return self.result(blank, parts, 1, facts, worker, folder)
+
+    def _scored(self, base: Arm, worker: Worker, first_round: int) -> Series:
+        """Both arms' images of the requests that are scored and not timed."""
+        with paired.device_lock(self.machine.device):
+            return Series(tuple(self._drawn.both(base, worker, first_round)))
 
     def _hopeless(self) -> float:
         return max(HOPELESS_LOSS, 4 * self.config.goal.max_loss)
@@ -223,6 +238,11 @@ class Evaluator:
 def rounds_for(prompts: int) -> int:
     """Rounds that take at least so many prompts, two a round."""
     return (prompts + 1) // 2
+
+
+def _saved(series: Series) -> float:
+    """Seconds that the candidate was faster than the baseline."""
+    return sum(series.seconds("base")) - sum(series.seconds("candidate"))
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -112,21 +112,24 @@ def times(config: Config, seconds: Sequence[float], load_s: float, work: Work) -
     images = sum(shape.batch if shape else 1 for shape in order) / len(order)
     warm = load_s + 0.5 * (WARM_CALLS + 2) * sum(taken.values())
     measure = config.measure
-    each = warm + 1.5 * mean * measure.search_prompts
+    # The baseline draws once what is only scored.
+    each = warm + 1.5 * mean * measure.search_prompts + 0.5 * mean * measure.scored_prompts
+    once = mean * measure.scored_prompts
     final = warm + 1.5 * mean * measure.acceptance_prompts
     # The plain program is measured once more and takes some three times the baseline's time.
     plain = 4 * mean * measure.acceptance_prompts
-    return Times(work.candidates * each, work.accepted * final + plain, mean / images)
+    return Times(once + work.candidates * each, work.accepted * final + plain, mean / images)
 
 
 def disk(config: Config, picture: Mapping[Shape | None, int], program: int, work: Work) -> Disk:
     """From the bytes of a stored picture of each shape and of the baseline's program."""
     measure = config.measure
     searched, pictures = _answers(config, picture, measure.search_prompts)
+    scored, stored = _answers(config, picture, measure.scored_prompts)
     held_out, final = _answers(config, picture, measure.acceptance_prompts)
     # Hydra leaves three files in a folder of their own; pictures have a folder too.
     frame = allocated(PROGRAM * program) + (1 + 3 + 3) * BLOCK
-    trial = frame + pictures + _result(searched)
+    trial = frame + pictures + _result(searched + scored)
     more = final + _result(held_out)
     logs = (work.candidates + work.accepted + 5) * BLOCK
     ledger = LEDGER[0] + LEDGER[1] * work.candidates
@@ -135,8 +138,9 @@ def disk(config: Config, picture: Mapping[Shape | None, int], program: int, work
     page = PAGE + work.front * held_out * small * 4 / 3
     first_pair = PAIR * next(iter(picture.values()))
     own = sum(map(allocated, (ledger, page, first_pair)))
-    # study.json, front.json, best/, and baseline/ with the plain program's pictures and result.
-    own += 3 * allocated(PROGRAM * program) + 8 * BLOCK + more
+    # study.json, front.json, best/, and baseline/ with the plain program's pictures and result and
+    # one arm's pictures of what is only scored.
+    own += 3 * allocated(PROGRAM * program) + 8 * BLOCK + more + stored // 2
     most = own + logs + work.candidates * trial + work.accepted * more
     gone = logs + (work.candidates - work.front) * pictures
     gone += (work.accepted - work.front) * final

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RESERVED = ("all", "cache")
 """What ``+prune=`` takes beside the names of studies."""
 _PICTURE = re.compile(r"\d+-\d-(base|candidate)(-\d+)?\.png")
+_SCORED = re.compile(r"\d+-\d+\.png")
 _LOG = re.compile(r"(worker-\d+-\d+|forkserver)\.log")
 _DEVICE = re.compile(r"(cpu|cuda)-[\w.-]+")
 _VERSIONS = re.compile(r"torch.+-diffusers.+")
@@ -210,8 +211,8 @@ def _refuse_running(sweeps: Path) -> None:
 def unneeded(folder: Path) -> Unneeded:
     """What ``keep=front`` leaves out of an ended study.
 
-    Pictures of trials off the front; of those on it the ones that only the search used; and the
-    workers' logs, which are not sorted by trial.
+    Pictures of trials off the front; of those on it the ones that only the search used; the
+    baseline's that were only scored; and the workers' logs, which are not sorted by trial.
     """
     front = json.loads((folder / "front.json").read_text(encoding="utf-8"))
     shown = {int(row["trial"]) for row in front["front"]}
@@ -220,6 +221,7 @@ def unneeded(folder: Path) -> Unneeded:
         needed = _shown(trial) if int(trial.name) in shown else frozenset()
         if needed is not None:
             files += [p for p in _named(trial / "images", _PICTURE) if p.name not in needed]
+    files += _named(folder / "baseline" / "scored", _SCORED)
     files += _named(folder / "logs", _LOG)
     return Unneeded(tuple(files))
 

@@ -23,7 +23,8 @@ class Sample:
     Seconds are the coordinator's clock from the request to the last byte, for the whole request:
     of a batch only the image with ``index`` 0 counts for time. ``score`` is the CLIP score (cosine
     times 100), ``correct`` the exact checker's word on a miniature (else None), ``psnr`` (dB) and
-    ``ssim`` the candidate's similarity to the baseline's image of the same request.
+    ``ssim`` the candidate's similarity to the baseline's image of the same request. A sample that
+    is not ``clocked`` was drawn for its quality: no time is told from it and no picture is kept.
     """
 
     arm: str
@@ -42,16 +43,17 @@ class Sample:
     index: int = 0
     psnr: float | None = None
     ssim: float | None = None
+    clocked: bool = True
 
 
 @dataclass(frozen=True)
 class Result:
     """One told trial. Losses and shares are fractions; a failed trial has stage and reason.
 
-    ``rung`` is the last rung that it reached: 0 (2 prompts), 1 (8) or 2 (acceptance, 36); rung 2
-    replaces every figure of the earlier rungs. ``origin`` says where the genome came from: seed,
-    mutation, immigrant, random, tpe, nsga2, exhaustive, user, or with what they are named after,
-    study:NAME, preset:NAME, recipe:FILE.
+    ``rung`` is the last rung that it reached: 0 (2 prompts), 1 (8, and 16 more that are only
+    scored) or 2 (acceptance, 36); rung 2 replaces every figure of the earlier rungs. ``origin``
+    says where the genome came from: seed, mutation, immigrant, random, tpe, nsga2, exhaustive,
+    user, or with what they are named after, study:NAME, preset:NAME, recipe:FILE.
     """
 
     trial: int

@@ -135,10 +135,12 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """Prompts of each rung, two to a round; an odd number is rounded up."""
+    """Prompts of each rung, two to a round; an odd number is rounded up. ``scored_prompts`` are
+    further ones in the search, whose images are scored and not timed."""
 
     first_prompts: Annotated[int, Within(2, 1000)]
     search_prompts: Annotated[int, Within(2, 1000)]
+    scored_prompts: Annotated[int, Within(0, 10_000)]
     acceptance_prompts: Annotated[int, Within(2, 10_000)]
     control_prompts: Annotated[int, Within(2, 1000)]
 

@@ -31,7 +31,8 @@ class Scoring:
         return self._scorer
 
     def samples(self, timed: Sequence[Timed], folder: Path) -> list[Sample]:
-        """One sample an image, in the order of measurement; pictures go to ``folder/images``."""
+        """One sample an image, in the order of measurement; pictures of what was timed go to
+        ``folder/images``."""
         shown = [(t, i, image) for t in timed for i, image in enumerate(t.images)]
         images = [image for _, _, image in shown]
         prompts = [t.request.cases[i].prompt for t, i, _ in shown]
@@ -50,13 +51,15 @@ class Scoring:
         from PIL import Image
 
         for sample, image in zip(samples, images, strict=True):
-            Image.fromarray(image).save(folder / str(sample.image))
+            if sample.image is not None:
+                Image.fromarray(image).save(folder / sample.image)
         return _compared(samples, Series(tuple(timed)))
 
 
 def _sample(timed: Timed, index: int) -> Sample:
     request = timed.request
-    place = f"{timed.round:02d}-{timed.position}-{timed.arm}"
+    place = f"images/{timed.round:02d}-{timed.position}-{timed.arm}"
+    picture = f"{place}.png" if index == 0 else f"{place}-{index}.png"
     return Sample(
         arm=timed.arm,
         round=timed.round,
@@ -64,7 +67,8 @@ def _sample(timed: Timed, index: int) -> Sample:
         prompt=request.cases[index].prompt,
         seed=request.seed + index,
         seconds=timed.seconds,
-        image=f"images/{place}.png" if index == 0 else f"images/{place}-{index}.png",
+        image=picture if timed.clocked else None,
+        clocked=timed.clocked,
         height=int(timed.images.shape[1]),
         width=int(timed.images.shape[2]),
         batch=len(request.cases),

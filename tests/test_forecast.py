@@ -40,8 +40,9 @@ def test_disk_grows_with_pictures_prompts_and_batches(composed: Composed) -> Non
     work = Work(28, 8, 2)
     small = forecast.disk(composed(), {None: 3_400}, 8_000, work).most
     large = forecast.disk(composed(), {None: 400_000}, 8_000, work).most
-    # 28 trials of 16 pictures, 8 acceptances and the plain program of 72 each.
-    pictures = 28 * 16 + 9 * 72
+    # 28 trials of 16 pictures, 8 acceptances and the plain program of 72 each, and the 16 of the
+    # baseline that are only scored.
+    pictures = 28 * 16 + 9 * 72 + 16
     more = pictures * (forecast.allocated(400_000) - forecast.allocated(3_400))
     assert large - small == pytest.approx(more, rel=0.02)
     again = forecast.disk(composed("measure.acceptance_prompts=72"), {None: 400_000}, 8_000, work)
@@ -79,7 +80,8 @@ def test_times_of_single_images_follow_from_the_median(composed: Composed) -> No
     ahead = forecast.times(composed(), [1.0, 1.0, 1.0, 9.0], 2.0, Work(28, 8, 2))
     warm = 2.0 + 0.5 * 7
     assert ahead.image == 1.0
-    assert ahead.search == pytest.approx(28 * (warm + 1.5 * 8))
+    # A candidate draws 16 more without the baseline, which draws them once.
+    assert ahead.search == pytest.approx(28 * (warm + 1.5 * 8 + 0.5 * 16) + 16)
     assert ahead.acceptance == pytest.approx(8 * (warm + 1.5 * 36) + 4 * 36)
 
 
@@ -90,7 +92,7 @@ def test_times_of_a_mix_weigh_every_shape_by_its_share(composed: Composed) -> No
     ahead = forecast.times(config, seconds, 0.0, Work(1, 1, 1))
     # Of 4 requests 3 take a second for one image and one takes 3 for four.
     assert ahead.image == pytest.approx(6 / 7)
-    assert ahead.search == pytest.approx(0.5 * 7 * 4 + 1.5 * 1.5 * 8)
+    assert ahead.search == pytest.approx(0.5 * 7 * 4 + 1.5 * 1.5 * (8 + 16))
 
 
 @pytest.mark.slow

@@ -39,6 +39,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "logs" / "worker-12-1.log").write_text("loaded\n")
     (folder / "baseline" / "plain" / "images").mkdir(parents=True)
     (folder / "baseline" / "plain" / "images" / "00-0-base.png").write_bytes(picture)
+    (folder / "baseline" / "scored").mkdir()
+    (folder / "baseline" / "scored" / "000-0.png").write_bytes(picture)
     return folder
 
 
@@ -69,12 +71,12 @@ def test_it_shows_first_and_removes_only_when_told_so(
     before = files(study) | {"ledger.db.mine.lock"}
     assert main(["+prune=mine"]) == 0
     shown = capsys.readouterr().out
-    assert "37 files" in shown
+    assert "38 files" in shown
     assert "+prune=mine yes=true" in shown
     assert files(study) == before
     assert main(["+prune=mine", "yes=true"]) == 0
-    assert "37 files" in capsys.readouterr().out
-    assert len(before - files(study)) == 37
+    assert "38 files" in capsys.readouterr().out
+    assert len(before - files(study)) == 38
     assert main(["+prune=mine", "+yes=true"]) == 0
     assert "0 files" in capsys.readouterr().out
 
@@ -219,7 +221,7 @@ def test_the_folders_named_by_paths_are_the_ones_pruned(
     code.parent.mkdir(parents=True)
     code.write_text("x")
     assert main(["+prune=mine", f"paths.outputs={moved}"]) == 0
-    assert "37 files" in capsys.readouterr().out
+    assert "38 files" in capsys.readouterr().out
     assert main(["+prune=cache", f"+paths.compile={cache}", "yes=true"]) == 0
     assert not code.exists()
 

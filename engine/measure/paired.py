@@ -79,7 +79,8 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Timed:
-    """One timed request with its images; ``position`` is its place (0 to 3) in the round."""
+    """One timed request with its images; ``position`` is its place (0 to 3) in the round. One that
+    is not ``clocked`` was drawn for its images alone: its seconds count for nothing."""
 
     arm: str
     round: int
@@ -87,6 +88,7 @@ class Timed:
     request: Request
     seconds: float
     images: NDArray[np.uint8]
+    clocked: bool = True
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def _of(result: Result, arm: str) -> list[Sample]:
 def _speed(
     result: Result, base: Sequence[Sample], candidate: Sequence[Sample], objective: str
 ) -> Result:
-    """Figures of time: one sample a request."""
+    """Figures of time: one sample a request that was timed."""
+    base = [s for s in base if s.clocked]
+    candidate = [s for s in candidate if s.clocked]
     calls = [s for s in candidate if s.index == 0]
     base_s = [s.seconds for s in base if s.index == 0]
     candidate_s = [s.seconds for s in calls]

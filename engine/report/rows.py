@@ -56,7 +56,7 @@ def columns(material: Material) -> dict[str, bool]:
 
 def _requests(samples: Sequence[Sample], arm: str) -> list[float]:
     # Seconds are those of the whole request, so that of a batch only one image counts.
-    return [s.seconds for s in samples if s.arm == arm and s.index == 0]
+    return [s.seconds for s in samples if s.arm == arm and s.index == 0 and s.clocked]
 
 
 def _latency(samples: Sequence[Sample], arm: str) -> float | None:

@@ -25,7 +25,7 @@ Summary = Mapping[str, Mapping[str, Any]]
 def words(synthetic: bool, exact: bool, size: int, seeds: int) -> str:
     """What was compared, in a sentence."""
     table = "made-up" if synthetic else "recorded"
-    noise = "all prompts in each trial" if exact else "8 prompts at random in each trial"
+    noise = "all prompts in each trial" if exact else "24 prompts at random in each trial"
     return f"{size} genomes of the {table} table, {noise}, {seeds} seeds"
 
 

@@ -33,6 +33,20 @@ def test_speed_loss_and_accuracy_follow_from_the_samples() -> None:
     assert found.seconds_per_image == 1.0
 
 
+def test_what_is_only_scored_counts_for_quality_and_never_for_time() -> None:
+    timed = result()
+    drawn = tuple(
+        Sample(arm, 4, position, "more", 9, 60.0, 30.0, True, clocked=False)
+        for position, arm in enumerate(("base", "candidate"))
+    )
+    found = summarised(replace(timed, samples=(*timed.samples, *drawn)), "time")
+    assert found.speedup == pytest.approx(2.0)
+    assert found.seconds_p95 == 1.0
+    assert found.images_per_second == pytest.approx(1.0)
+    assert found.loss == pytest.approx(1 - (8 * 27 + 30) / (9 * 30))
+    assert found.accuracy == pytest.approx(8 / 9)
+
+
 def test_counted_operations_give_the_speed_up_when_asked() -> None:
     found = summarised(result(cost_flops=10.0, cost_base_flops=40.0), "flops")
     assert (found.speedup_low, found.speedup, found.speedup_high) == (4.0, 4.0, 4.0)
