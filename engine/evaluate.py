@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 HOPELESS_LOSS = 0.3
 """Loss on two prompts from which a candidate is not worth eight."""
+HOPELESS_SPEED = 0.75
+"""Speed-up on two prompts below which a candidate is not worth eight."""
 
 
 class Evaluator:
@@ -102,8 +104,9 @@ class Evaluator:
             few = rounds_for(self.config.measure.first_prompts)
             first = self.rounds(base, worker, pairs, few, rng)
             result = self.result(blank, [first], 0, facts, worker, folder)
-            if result.loss is not None and result.loss > self._hopeless():
-                note = f"stopped after {self.config.measure.first_prompts} prompts: hopeless loss"
+            hopeless = self._hopeless(result)
+            if hopeless is not None:
+                note = f"stopped after {self.config.measure.first_prompts} prompts: {hopeless}"
                 return replace(result, notes=(*result.notes, note))
             rest = rounds_for(count) - few
             parts = [first]
@@ -120,8 +123,15 @@ class Evaluator:
         with paired.device_lock(self.machine.device):
             return Series(tuple(self._drawn.both(base, worker, first_round)))
 
-    def _hopeless(self) -> float:
-        return max(HOPELESS_LOSS, 4 * self.config.goal.max_loss)
+    def _hopeless(self, result: Result) -> str | None:
+        """Why a candidate is not worth more prompts, in words; None where it is."""
+        goal = self.config.goal
+        if result.loss is not None and result.loss > max(HOPELESS_LOSS, 4 * goal.max_loss):
+            return "hopeless loss"
+        # What saves memory may be slow.
+        if (result.speedup or 0.0) < HOPELESS_SPEED and goal.memory_gib is None:
+            return "much slower than the baseline"
+        return None
 
     def accept(self, told: Result) -> Result:
         """Rung 2: fresh seeds on the held-out prompts replace every earlier figure.

@@ -1,0 +1,64 @@
+"""The cascade on the miniature: what is timed, what is only scored, and what is given up early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine import results, session
+from engine.evaluate import Evaluator
+from engine.genome import canonical
+from engine.schema import Config
+
+Composed = Callable[..., Config]
+TINY = ("+debug=tiny", "objective=flops", "measure.search_prompts=4", "measure.scored_prompts=3")
+SLOW = canonical({"sampler": {"name": "dpmpp_2m", "steps": 30}})
+FAST = canonical({"sampler": {"name": "dpmpp_2m", "steps": 5}})
+
+
+@pytest.fixture
+def evaluator(composed: Composed, tmp_path: Path) -> Callable[..., Evaluator]:
+    def make(*overrides: str) -> Evaluator:
+        config = composed(*TINY, *overrides)
+        return Evaluator(config, session.machine_of(config), tmp_path)
+
+    return make
+
+
+def test_a_candidate_is_timed_on_some_prompts_and_scored_on_more(
+    evaluator: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    with evaluator() as mine:
+        first, second = (mine.evaluate(trial, FAST, "user") for trial in range(2))
+    for told in (first, second):
+        assert told.rung == 1
+        drawn = [s for s in told.samples if not s.clocked]
+        assert len(told.samples) - len(drawn) == 2 * 4
+        assert (
+            [s.arm for s in drawn].count("base") == [s.arm for s in drawn].count("candidate") == 3
+        )
+        assert all(s.score is not None and s.correct is not None for s in drawn)
+        assert all(s.ssim is not None for s in drawn if s.arm == "candidate")
+        assert {s.image for s in drawn} == {None}
+        assert all((tmp_path / str(told.trial) / str(s.image)).exists() for s in told.samples[:8])
+        assert results.load(tmp_path / str(told.trial) / "result.json") == told
+    asked = [
+        [(s.prompt, s.seed, s.score) for s in r.samples if not s.clocked] for r in (first, second)
+    ]
+    assert asked[0] == asked[1], "all candidates answer the same further requests"
+    timed = [{(s.prompt, s.seed) for s in r.samples if s.clocked} for r in (first, second)]
+    assert not timed[0] & timed[1], "what is timed is fresh for every candidate"
+
+
+def test_what_is_much_slower_is_given_up_unless_memory_is_wanted(
+    evaluator: Callable[..., Evaluator],
+) -> None:
+    with evaluator() as mine:
+        told = mine.evaluate(0, SLOW, "user")
+    assert told.rung == 0
+    assert told.ok
+    assert "much slower than the baseline" in told.notes[-1]
+    with evaluator("goal.memory_gib=64") as mine:
+        assert mine.evaluate(1, SLOW, "user").rung == 1
