@@ -41,7 +41,7 @@ def control(evaluator: Evaluator, repeat: int = 0) -> dict[str, Any]:
     seconds = {arm: series.seconds(arm) for arm in ("base", "candidate")}
     shapes = [t.request.shape for t in series.of("base")]
     rounds = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0, groups=shapes)
-    interval = statistics.between_workers(rounds)
+    interval = statistics.between_workers(rounds, statistics.SAME_PROGRAM)
     low, high = CONTROL_LIMITS
     outside = interval.low > high or interval.high < low
     wide = interval.width > CONTROL_WIDTH

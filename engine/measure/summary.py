@@ -60,7 +60,7 @@ def _speed(
         paper = speedups.median
     else:
         rounds = statistics.paired_ratio(base_s, candidate_s, 0, groups=shapes)
-        speedups = statistics.between_workers(rounds)
+        speedups = statistics.between_workers(rounds, statistics.TWO_PROGRAMS)
         paper = statistics.ratio_of_means(base_s, candidate_s)
     each = [s.seconds / s.batch for s in calls]
     own = statistics.median_interval(each)

@@ -184,10 +184,10 @@ def test_the_interval_of_a_median_covers_as_often_as_stated(count: int) -> None:
     assert (few.low, few.median, few.high) == (1.0, 2.0, 3.0)
 
 
-def test_the_luck_of_two_processes_widens_an_interval_by_two_hundredths_at_least() -> None:
-    narrow = between_workers(Interval(1.99, 2.0, 2.01))
+def test_the_luck_of_two_processes_widens_an_interval_by_two_deviations_at_least() -> None:
+    narrow = between_workers(Interval(1.99, 2.0, 2.01), 0.01)
     assert narrow.median == 2.0
     assert narrow.low < 2 / 1.0196
     assert narrow.high > 2 * 1.0196
-    wide = between_workers(Interval(1.0, 2.0, 4.0))
+    wide = between_workers(Interval(1.0, 2.0, 4.0), 0.01)
     assert wide.low == pytest.approx(1.0, rel=0.001)
