@@ -225,7 +225,9 @@ class _Study:
     def _accept(self, ledger: Ledger, book: handover.Book) -> None:
         """Measure the front's points, and the best single technique, on the held-out prompts."""
         for candidate in self._finalists():
-            self._accepted(ledger, candidate)
+            single = handover.is_single(candidate.genome, self.evaluator.arms.baseline)
+            if single or not self._outdone(candidate):
+                self._accepted(ledger, candidate)
         for _ in range(FURTHER):
             further = self._further()
             if further is None:
@@ -233,6 +235,13 @@ class _Study:
             self._accepted(ledger, further)
         with console.working("the baseline against the plain program"):
             book.plain()
+
+    def _outdone(self, candidate: Result) -> bool:
+        """Whether measuring the candidate again would not bring it to the front, since a point that
+        keeps the goal on the held-out prompts is so much better."""
+        goal = dataclasses.asdict(self.config.goal)
+        kept = [r for r in self._results() if r.rung == 2 and goals.within_goal(r, goal)]
+        return not self._names_memory and archive.outdone(candidate, kept)
 
     def _further(self) -> Result | None:
         """The fastest point that seemed to keep the goal, was not measured again, and is faster

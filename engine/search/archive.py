@@ -35,6 +35,8 @@ class Margins:
 
 
 MARGINS = Margins()
+OUTDONE = 1.1
+"""Factor by which an accepted point must be faster than one that is then not measured again."""
 
 
 def measured(result: Result, *, memory: bool = False) -> bool:
@@ -119,6 +121,15 @@ def _layers(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
         yield layer
         gone = set(layer)
         rest = np.array([i for i in rest.tolist() if i not in gone], dtype=int)
+
+
+def outdone(candidate: Result, accepted: Sequence[Result]) -> bool:
+    """Whether an accepted point is so much faster than a candidate of the search, at no more loss,
+    that it will not stand on a front beside it when it is measured again."""
+    # A loss below zero is luck, which a second measurement does not repeat.
+    loss = max(candidate.loss or 0.0, 0.0) + MARGINS.loss
+    fast = OUTDONE * (candidate.speedup or 0.0)
+    return any((r.speedup or 0.0) > fast and (r.loss or 0.0) <= loss for r in accepted)
 
 
 def front(

@@ -13,6 +13,7 @@ from engine.search.archive import (
     dominates,
     front,
     hypervolume,
+    outdone,
     ranks,
 )
 
@@ -181,3 +182,12 @@ def test_a_goal_is_kept_in_every_limit_that_it_names() -> None:
     assert not within_goal(result, {"speedup": 2.1})
     assert not within_goal(result, {"memory_gib": 1.4})
     assert not within_goal(result, {"seconds": 9.0}), "seconds were not measured"
+
+
+def test_a_candidate_is_outdone_only_by_what_is_clearly_faster_at_no_more_loss() -> None:
+    accepted = [point(0, 4.7, 0.002), point(1, 6.0, 0.09)]
+    assert outdone(point(2, 4.2, -0.03), accepted)
+    assert outdone(point(2, 3.0, 0.01), accepted)
+    assert not outdone(point(2, 4.4, 0.01), accepted), "so near that luck decides"
+    assert not outdone(point(2, 4.2, -0.03), [point(0, 4.7, 0.01)]), "it may lose less"
+    assert not outdone(point(2, 1.1), [])
