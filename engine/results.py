@@ -52,7 +52,7 @@ class Result:
 
     ``rung`` is the last rung that it reached: 0 (2 prompts), 1 (8, and 16 more that are only
     scored) or 2 (acceptance, 36); rung 2 replaces every figure of the earlier rungs. ``origin``
-    says where the genome came from: seed, mutation, immigrant, random, tpe, nsga2, exhaustive,
+    says where the genome came from: seed, mutation, random, tpe, nsga2, exhaustive,
     user, or with what they are named after, study:NAME, preset:NAME, recipe:FILE.
     """
 

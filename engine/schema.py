@@ -115,7 +115,6 @@ class SearchConfig:
     seeds: bool | None = None
     ranked: bool | None = None
     mutation: bool | None = None
-    immigrants: Annotated[int | None, Within(0, 1000)] = None
     screen: bool | None = None
     startup: Annotated[int | None, Within(0, 1000)] = None
     parents: Annotated[int | None, Within(2, 1000)] = None

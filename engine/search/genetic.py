@@ -3,9 +3,9 @@
 The first generation is mostly known-good settings, combined and single, because chance needs more
 evaluations than there are to find what has been published. Later generations mutate whatever was
 told, slot by slot: a slot holds one technique with its genes, which belong together. Many children
-are made for each generation and a small model of the told results picks from them. Crossover was
-tried and left out: with it the recorded table gave no more volume. What each mechanism is worth is
-measured by ``python -m tests.benchmarks.searchers``.
+are made for each generation and a small model of the told results picks from them. Crossover and
+random newcomers in each generation were tried and left out: with them the tables gave no more
+volume. What each mechanism is worth is measured by ``python -m tests.benchmarks.searchers``.
 """
 
 from __future__ import annotations
@@ -47,21 +47,19 @@ class Options:
     """What may be switched off, each with 0 or false.
 
     ``seeds``: start from known-good settings. ``ranked``: draw parents by their rank; otherwise
-    all alike. ``mutation``: have children at all. ``immigrants``: number of random genomes in each
-    generation. ``screen``: make many children and keep those that a model of the told results
-    expects most of.
+    all alike. ``mutation``: have children at all. ``screen``: make many children and keep those
+    that a model of the told results expects most of.
     """
 
     seeds: bool = option(True)
     ranked: bool = option(True)
     mutation: bool = option(True)
-    immigrants: int = option(1)
     screen: bool = option(True)
 
 
 @dataclass(frozen=True)
 class Genetic:
-    """Seeds, rank-based parents, mutation, screening, immigrants."""
+    """Seeds, rank-based parents, mutation, screening."""
 
     space: Space
     seed: int
@@ -77,27 +75,23 @@ class Genetic:
         rng = np.random.default_rng((self.seed, first_trial))
         seen = set(taken)
         found: list[Proposal] = []
-        newcomers = min(self.options.immigrants, count)
         first = all(r.origin.partition(":")[0] in INJECTED for r in told)
         known = _Seeds(self.space, rng) if first and self.options.seeds else None
         parents = _Parents(told, self.max_loss, self.memory, self.options.ranked, rng)
         family = _Family(self.space, self.options, parents, rng)
         screened = self.options.screen and not known and bool(parents.able)
-        bred = count - newcomers
-        chosen = iter(self._chosen(bred, family, seen) if screened else ())
+        chosen = iter(self._chosen(count, family, seen) if screened else ())
         for index in range(count):
-            wanted: Proposal | None = None
-            if index < bred:
-                if screened:
-                    wanted = next(chosen, None)
-                else:
-                    made = known.propose(index) if known else family.propose()
-                    wanted = self._new(made, family, seen)
+            if screened:
+                wanted = next(chosen, None)
+            else:
+                made = known.propose(index) if known else family.propose()
+                wanted = self._new(made, family, seen)
             if wanted is None:
                 genome = unseen(self.space, seen, rng)
                 if genome is None:
                     break
-                wanted = Proposal(genome, "random" if first else "immigrant")
+                wanted = Proposal(genome, "random")
             seen.add(self.space.key(wanted.genome))
             found.append(wanted)
         return found

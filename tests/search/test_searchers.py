@@ -68,7 +68,7 @@ def test_an_exhausted_space_gives_fewer(name: str) -> None:
 def test_the_first_generation_has_combinations_and_singles() -> None:
     asked = searcher("genetic", real_space(), 0).ask(7, [], set(), 0)
     origins = Counter(p.origin for p in asked)
-    assert origins == {"seed": 6, "random": 1}
+    assert origins == {"seed": 7}
     # All slots at once, but for a guidance stop that T-GATE's gate makes idle.
     assert len(asked[0].genome) >= 5
     # A single stands on the sampler, which is always on.
@@ -83,10 +83,9 @@ def test_each_mechanism_can_be_switched_off() -> None:
         return Counter(r.origin for r in told)
 
     whole = origins({})
-    assert set(whole) == {"seed", "random", "mutation", "immigrant"}
-    assert "seed" not in origins({"seeds": False})
-    assert "immigrant" not in origins({"immigrants": 0})
-    assert set(origins({"mutation": False})) == {"seed", "random", "immigrant"}
+    assert set(whole) == {"seed", "mutation"}
+    assert set(origins({"seeds": False})) == {"random", "mutation"}
+    assert set(origins({"mutation": False})) == {"seed", "random"}
 
 
 def test_without_ranks_parents_are_drawn_alike() -> None:
@@ -94,7 +93,7 @@ def test_without_ranks_parents_are_drawn_alike() -> None:
     told = study(searcher("random", here, 0), here, generations=6)
 
     def drawn(ranked: bool) -> Counter[int]:
-        options = {"ranked": ranked, "screen": False, "immigrants": 0}
+        options = {"ranked": ranked, "screen": False}
         asked = searcher("genetic", here, 0, options).ask(200, told, {r.key for r in told}, 42)
         return Counter(p.parents[0] for p in asked)
 
@@ -135,10 +134,10 @@ def test_failed_results_are_no_parents() -> None:
     ("name", "options", "words"),
     [
         ("genetc", {}, "did you mean genetic"),
-        ("genetic", {"immigrant": 1}, "did you mean immigrants"),
+        ("genetic", {"screens": True}, "did you mean screen"),
         ("genetic", {"mutation": 2}, "search.mutation is 2; allowed: true or false"),
         ("genetic", {"seeds": 1}, "search.seeds is 1; allowed: true or false"),
-        ("genetic", {"immigrants": 0.5}, "allowed: whole numbers"),
+        ("paper", {"refined": 0.5}, "allowed: whole numbers"),
         ("random", {"seeds": True}, "no options"),
         ("exhaustive", {}, "would measure .* genomes; allowed: at most 50,000.*search.only"),
         ("tpe", {"startup": -1}, "search.startup is -1; allowed: whole numbers from 0"),
