@@ -1,12 +1,12 @@
 """Do the intervals cover what they should? Repeats measurements whose truth is known.
 
     python -m tests.benchmarks.coverage control [REPEATS] [OVERRIDES ...]
-    python -m tests.benchmarks.coverage front STUDY_FOLDER [REPEATS]
+    python -m tests.benchmarks.coverage front STUDY_FOLDER [REPEATS [TRIALS ...]]
 
 ``control`` measures the baseline against a second copy of itself, each time with fresh workers and
-seeds: the interval should cover 1. ``front`` measures every point of a study's front again, each
-time with fresh workers and seeds: the interval should cover the mean over all repeats, which is
-the best that is known of the truth. Ten repeats by default. Results go to
+seeds: the interval should cover 1. ``front`` measures every point of a study's front again (or only
+the trials named), each time with fresh workers and seeds: the interval should cover the mean over
+all repeats, which is the best that is known of the truth. Ten repeats by default. Results go to
 tests/benchmarks/results/coverage_control.json and coverage_front.json. Run it on a quiet machine.
 """
 
@@ -60,9 +60,10 @@ def control(repeats: int, overrides: Sequence[str]) -> None:
     )
 
 
-def front(folder: Path, repeats: int) -> None:
-    """So many acceptance measurements of every point of a front."""
+def front(folder: Path, repeats: int, trials: Sequence[int] = ()) -> None:
+    """So many acceptance measurements of every point of a front, or of the trials named."""
     rows = json.loads((folder / "front.json").read_text(encoding="utf-8"))["front"]
+    rows = [row for row in rows if not trials or row["trial"] in trials]
     config = of_study(folder)
     found: dict[int, list[Result]] = {row["trial"]: [] for row in rows}
     machine: dict[str, Any] = {}
@@ -124,10 +125,9 @@ def main(arguments: Sequence[str]) -> int:
             numbers = [text for text in rest if text.isdigit()]
             overrides = [text for text in rest if not text.isdigit()]
             control(int(numbers[0]) if numbers else 10, overrides)
-        case ["front", folder]:
-            front(Path(folder), 10)
-        case ["front", folder, repeats] if repeats.isdigit():
-            front(Path(folder), int(repeats))
+        case ["front", folder, *numbers] if all(text.isdigit() for text in numbers):
+            repeats, *trials = map(int, numbers or ["10"])
+            front(Path(folder), repeats, trials)
         case _:
             print(__doc__, file=sys.stderr)
             return 2
