@@ -11,49 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.measure.quality import ClipScorer
-from engine.minis import damage, scenes
+from engine.minis import cards, damage, judge, pipelines, scenes
 from engine.minis.checker import check
 
 CAPTIONS = 300
-BATCH = 20
-FEW_STEPS = 4
-"""Steps of the second set of images, in which many are wrong: the AUC needs both kinds."""
 DAMAGE_SCENES = 200
-
-
-def draw(pipeline: Any, captions: list[str], steps: int) -> list[NDArray[np.uint8]]:
-    """An image for each caption with its index as the seed."""
-    import torch
-
-    images: list[NDArray[np.uint8]] = []
-    for start in range(0, len(captions), BATCH):
-        part = captions[start : start + BATCH]
-        generators = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
-        output = pipeline(part, num_inference_steps=steps, guidance_scale=5.0, generator=generators)
-        images += [np.asarray(image, np.uint8) for image in output.images]
-    return images
 
 
 def scores_of_pipeline(folder: Path, scorer: ClipScorer, count: int) -> dict[str, Any]:
     """Checker accuracy on held-out captions, and how well the CLIP score knows what is right."""
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = pipelines.open_pipeline("sd-mini", folder)
     captions = scenes.evaluation_captions(count, np.random.default_rng(0))
-    images = draw(pipeline, captions, 50)
+    images = judge.draw(pipeline, captions, 50)
     right = [check(image, caption).ok for image, caption in zip(images, captions, strict=True)]
-    single = [scenes.parse(caption).relation is None for caption in captions]  # type: ignore[union-attr]
     score = scorer.scores(images, captions)
-    few = draw(pipeline, captions, FEW_STEPS)
+    few = judge.draw(pipeline, captions, judge.FEW_STEPS)
     few_right = [check(image, caption).ok for image, caption in zip(few, captions, strict=True)]
     few_score = scorer.scores(few, captions)
     return {
         "captions": count,
-        "accuracy_one": _share(right, single),
-        "accuracy_two": _share(right, [not one for one in single]),
-        "accuracy": float(np.mean(right)),
+        **judge.judged(images, captions),
         "clip_score": float(np.mean(score)),
         "accuracy_few_steps": float(np.mean(few_right)),
         "clip_score_few_steps": float(np.mean(few_score)),
@@ -98,14 +75,14 @@ def auc(scores: list[float], right: list[bool]) -> float | None:
     return float(above)
 
 
-def _share(values: list[bool], which: list[bool]) -> float:
-    return float(np.mean([v for v, w in zip(values, which, strict=True) if w]))
-
-
-def write(folder: Path, captions: int = CAPTIONS) -> dict[str, Any]:
-    """Measure the pipeline in ``folder`` with the CLIP beside it; write card.json and README.md."""
-    scorer = ClipScorer(folder.parent / "clip")
+def write(folder: Path) -> dict[str, Any]:
+    """Measure the pipeline in ``folder`` with the CLIP beside it, as its training.json says; write
+    card.json and README.md."""
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    if training.get("name", "sd-mini") != "sd-mini":
+        return cards.write(folder, training)
+    scorer = ClipScorer(judge.scorer_folder(folder))
+    captions = training.get("captions", CAPTIONS)
     scores = {
         "pipeline": scores_of_pipeline(folder, scorer, captions),
         "clip": scores_of_clip(scorer),
@@ -126,6 +103,7 @@ def _text(name: str, training: dict[str, Any], scores: dict[str, Any]) -> str:
         for name, steps_ in clip["ladder"].items()
         for strength, cost in steps_
     )
+    few = judge.FEW_STEPS
     number = "not measured" if drawn["auc"] is None else f"{drawn['auc']:.3f}"
     return f"""\
 ---
@@ -159,8 +137,8 @@ steps, guidance 5.
 | checker accuracy, one object (shape and colour) | {100 * drawn["accuracy_one"]:.1f} % |
 | checker accuracy, two objects (both and their relation) | {100 * drawn["accuracy_two"]:.1f} % |
 | CLIP score of its images | {drawn["clip_score"]:.1f} |
-| the same with {FEW_STEPS} steps: checker accuracy | {100 * drawn["accuracy_few_steps"]:.1f} % |
-| the same with {FEW_STEPS} steps: CLIP score | {drawn["clip_score_few_steps"]:.1f} |
+| the same with {few} steps: checker accuracy | {100 * drawn["accuracy_few_steps"]:.1f} % |
+| the same with {few} steps: CLIP score | {drawn["clip_score_few_steps"]:.1f} |
 | AUC of the CLIP score against the checker, both sets | {number} |
 
 ## What its CLIP sees
@@ -179,7 +157,8 @@ that score ({DAMAGE_SCENES} held-out scenes):
 
 
 def main(arguments: list[str]) -> int:
-    from engine.minis.train import CHECKPOINTS, NAMES
+    from engine.minis.pipelines import NAMES
+    from engine.minis.train import CHECKPOINTS
 
     if len(arguments) != 1 or arguments[0] not in NAMES:
         print(f"usage: python -m engine.minis.card {{{','.join(NAMES)}}}", file=sys.stderr)

@@ -39,7 +39,7 @@ def check(image: NDArray[np.uint8], caption: str) -> Verdict:
         raise ValueError(f"not a scene caption: {caption!r}")
     if image.shape != (SIZE, SIZE, 3):
         return Verdict(False, f"image is {image.shape}, expected {(SIZE, SIZE, 3)}")
-    labels = _nearest(image)
+    labels = nearest(image)
     names = [*COLOURS, *BACKGROUNDS]
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     background = names[int(np.bincount(border, minlength=len(names)).argmax())]
@@ -78,7 +78,8 @@ def _relation(a: tuple[float, float], b: tuple[float, float]) -> str:
     return "above" if dy < 0 else "below"
 
 
-def _nearest(image: NDArray[np.uint8]) -> NDArray[np.intp]:
+def nearest(image: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Index of each pixel's nearest palette entry, the colours before the backgrounds."""
     palette = np.asarray([*COLOURS.values(), *BACKGROUNDS.values()], np.float32)
     gaps = image.astype(np.float32)[:, :, None, :] - palette
     return np.asarray((gaps**2).sum(-1).argmin(-1))

@@ -1,8 +1,9 @@
-"""Train a miniature and write its folder: ``python -m engine.minis.train sd-mini preset=cpu``.
+"""Train a miniature and write its folder: ``python -m engine.minis.train dit-mini preset=cpu``.
 
 Resumable: the same command goes on where the last one stopped (checkpoints lie under
 ``outputs/train/<name>``). ``preset=gpu`` trains longer; ``out=FOLDER`` writes elsewhere than
-into the repository.
+into the repository. All but sd-mini build upon the shipped autoencoder and CLIP, ControlNets upon
+their U-Net, SD3 and FLUX upon PixArt's T5; ``preset=random`` leaves their denoiser untrained.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.minis import loop, networks, stages
+from engine.hardware import processor_name, usable_cores
+from engine.minis import denoisers, folders, judge, loop, networks, pipelines, stages
 from engine.minis.loop import Schedule
+from engine.minis.pipelines import NAMES
 from engine.minis.stages import Place
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ PRESETS = {
         captions=20,
     ),
 }
-NAMES = ("sd-mini",)
+RANDOM = "random"
 
 
 def train_sd_mini(preset: Preset, place: Place, out: Path) -> dict[str, float]:
@@ -120,28 +123,8 @@ def assemble(
     tokenizer: CLIPTokenizer, text_encoder: Any, vae: AutoencoderKL, unet: UNet2DConditionModel
 ) -> StableDiffusionPipeline:
     """A plain pipeline with DDIM, the published default of the paper's baselines."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-
-    scheduler = DDIMScheduler(
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-    )
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    parts = {"tokenizer": tokenizer, "text_encoder": text_encoder, "vae": vae, "unet": unet}
+    pipeline: StableDiffusionPipeline = pipelines.assemble("sd-mini", parts)
     return pipeline
 
 
@@ -155,19 +138,23 @@ SAMPLE_CAPTIONS = (
     "a green ring right of a yellow circle on a black background",
     "a cyan square below a purple triangle on a white background",
 )
+CLASS_CAPTIONS = (
+    "a purple circle on a gray background",
+    "a cyan square on a black background",
+    "a red ring on a white background",
+    "a green triangle on a black background",
+)
 
 
-def _write_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    import torch
+def _write_samples(pipeline: Any, path: Path) -> None:
     from PIL import Image
 
-    generators = [torch.Generator().manual_seed(i) for i in range(len(SAMPLE_CAPTIONS))]
-    images = pipeline(
-        list(SAMPLE_CAPTIONS), num_inference_steps=20, guidance_scale=5.0, generator=generators
-    ).images
+    captions = list(SAMPLE_CAPTIONS)
+    if pipelines.family_of(pipeline).subject == "class_labels":
+        captions = [*captions[:4], *CLASS_CAPTIONS]
     sheet = Image.new("RGB", (4 * 64, 2 * 64))
-    for index, image in enumerate(images):
-        sheet.paste(image, (index % 4 * 64, index // 4 * 64))
+    for index, image in enumerate(judge.draw(pipeline, captions, 20)):
+        sheet.paste(Image.fromarray(image), (index % 4 * 64, index // 4 * 64))
     sheet.resize((4 * 192, 2 * 192), Image.Resampling.NEAREST).save(path)
 
 
@@ -189,14 +176,17 @@ def main(arguments: list[str]) -> int:
     if len(names) != 1 or names[0] not in NAMES or unknown:
         print(
             f"usage: python -m engine.minis.train {{{','.join(NAMES)}}} "
-            f"[preset={'|'.join(PRESETS)}] [out=FOLDER] [work=FOLDER]",
+            f"[preset={'|'.join([*PRESETS, RANDOM])}] [out=FOLDER] [work=FOLDER]",
             file=sys.stderr,
         )
         return 2
     options |= given
-    if options["preset"] not in PRESETS:
+    # The U-Net of sd-mini is trained with the parts that all others share.
+    allowed = [*PRESETS] if names[0] == "sd-mini" else [*PRESETS, RANDOM]
+    if options["preset"] not in allowed:
         print(
-            f"preset={options['preset']} is unknown; presets are {', '.join(PRESETS)}",
+            f"preset={options['preset']} is unknown; presets of {names[0]} are "
+            f"{', '.join(allowed)}",
             file=sys.stderr,
         )
         return 2
@@ -205,12 +195,10 @@ def main(arguments: list[str]) -> int:
 
 def _run(name: str, options: dict[str, str]) -> int:
     import torch
-    from diffusers import StableDiffusionPipeline
 
     from engine.hardware import fast_dtypes
     from engine.minis import card
 
-    preset = PRESETS[options["preset"]]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = Path(options["work"] or ROOT / "outputs" / "train" / f"{name}-{options['preset']}")
     out = Path(options["out"] or CHECKPOINTS / name)
@@ -220,23 +208,60 @@ def _run(name: str, options: dict[str, str]) -> int:
         f"({'bfloat16' if place.half else 'float32'}); work folder {work}",
         flush=True,
     )
-    seconds = train_sd_mini(preset, place, out)
+    if name == "sd-mini":
+        preset = PRESETS[options["preset"]]
+        seconds = train_sd_mini(preset, place, out)
+        training: dict[str, Any] = {"captions": preset.captions}
+        training |= {"schedules": asdict(preset), "seconds": seconds}
+    else:
+        training = _train_beside(name, options["preset"], place, out)
     training = {
+        "name": name,
         "preset": options["preset"],
-        "schedules": asdict(preset),
-        "seconds": seconds,
-        "device": device,
+        **training,
+        "device": _machine(device),
         "bfloat16": place.half,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    whole: Any = StableDiffusionPipeline.from_pretrained(out, dtype=torch.float32)
-    whole.set_progress_bar_config(disable=True)
-    _write_samples(whole, out / "samples.png")
+    _write_samples(pipelines.open_pipeline(name, out), out / "samples.png")
     (out / "training.json").write_text(json.dumps(training, indent=1) + "\n")
-    card.write(out, preset.captions)
+    card.write(out)
     print(f"wrote {out}")
     return 0
+
+
+def _machine(device: str) -> str:
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{processor_name()}, {torch.get_num_threads()} of {usable_cores()} cores"
+
+
+def _train_beside(name: str, preset_name: str, place: Place, out: Path) -> dict[str, Any]:
+    """Train (or with RANDOM only build) what is no sd-mini and write its pipeline; returns what
+    belongs in training.json."""
+    if preset_name == RANDOM:
+        pipeline = denoisers.untrained(name, place, CHECKPOINTS)
+        folders.write(name, pipeline, out, CHECKPOINTS)
+        return {"random": True}
+    preset = denoisers.PRESETS[name][preset_name]
+    pipeline, seconds = denoisers.train(name, preset, place, CHECKPOINTS, _write_samples)
+    trained = [pipelines.trained_part(name, pipeline)]
+    schedules = {"denoiser": asdict(preset.denoiser)}
+    if preset.reading is not None:
+        schedules["text encoder"] = asdict(preset.reading)
+        trained.append(pipeline.text_encoder)
+    folders.write(name, pipeline, out, CHECKPOINTS)
+    return {
+        "random": False,
+        "captions": preset.captions,
+        "pool": preset.pool,
+        "parameters": sum(value.numel() for part in trained for value in part.parameters()),
+        "schedules": schedules,
+        "seconds": seconds,
+    }
 
 
 if __name__ == "__main__":
