@@ -22,6 +22,8 @@ LIBRARIES = (
     "DeepCache", "tomesd", "bitsandbytes", "optuna", "hydra-core", "numpy", "pillow",
 )  # fmt: skip
 """Libraries whose versions a measurement depends on."""
+OPTIONAL = ("torchao", "cache-dit")
+"""The same, for techniques that are left out where these are absent."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,9 @@ def memory_gib() -> float:
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of ``LIBRARIES``, without importing them."""
+    """Installed versions of ``LIBRARIES`` and ``OPTIONAL``, without importing them."""
     found = {}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *OPTIONAL):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

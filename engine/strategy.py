@@ -2,8 +2,10 @@
 
 A strategy is one module: a frozen dataclass under :func:`strategy` whose fields are the genes,
 and up to five functions (``load``, ``apply``, ``place``, ``call``, ``reset``) that the program
-generator copies, plus ``active`` and ``unfit``, which only the engine calls. Importing such a
-module must stay cheap: torch and diffusers are imported inside the functions.
+generator copies, plus ``active``, ``unfit`` and ``further_weights``, which only the engine calls.
+One whose settings must be measured on the model also has ``calibrate`` and ``calibrated``
+(``engine.calibration``).
+Importing such a module must stay cheap: torch and diffusers are imported inside the functions.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ PLACED = 90
 
 
 class Context(Protocol):
-    """The literal that a program carries as ``CTX`` and hands to every strategy function."""
+    """The literal that a program carries as ``CTX`` and hands to every strategy function.
+
+    Programs that start from an image have ``strength`` as well: of ``steps`` only that share runs.
+    """
 
     steps: int
     guidance_scale: float
@@ -133,7 +138,9 @@ class Needs:
     ``modules`` are class names that must occur inside the denoiser, ``methods`` are methods that it
     must have, ``parts`` are components that the pipeline must have, ``inputs`` are parameters that
     the pipeline's call must take: all are probed on the loaded pipeline. ``tools`` are programs of
-    which one must be on the PATH where the device is a CPU.
+    which one must be on the PATH where the device is a CPU. ``prediction`` is what the denoiser
+    predicts (noise, v or flow), read from the pipeline's scheduler. ``guidance`` asks for
+    classifier-free guidance with both halves in one batch, read from the source of its call.
     """
 
     backbone: tuple[str, ...] = ()
@@ -143,9 +150,12 @@ class Needs:
     inputs: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     guidance: bool = False
+    fused_lora: bool = False
+    """Whether a LoRA must be part of the weights; one that is a layer of its own would be lost."""
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    prediction: tuple[str, ...] = ()
     below: tuple[tuple[str, str], ...] = ()
     """Pairs of an own gene and ``strategy.gene``: where that other strategy is on, the own value
     must be smaller than its value. Both are fractions of the denoising steps and are compared in

@@ -10,7 +10,9 @@ kernel's own blocks are larger than the work. Never for the self-attention of la
 Genes: ``kernel``: ``plain`` is a scaled product straight into the scores, ``math`` is torch's own
 reference, which scales queries and keys first and takes more care with empty rows; it is the most
 precise and the slowest. ``where``: ``cross`` changes only attention to the prompt, ``all`` also
-that among the pixels. Which fused kernel a GPU uses is another technique, ``fused_attention``.
+that among the pixels. Transformers without cross-attention (DiT, and the joint attention of Stable
+Diffusion 3 and FLUX) have only ``all``; PixArt's cross-attention has a mask, so it has only
+``math``. Which fused kernel a GPU uses is another technique, ``fused_attention``.
 
 Not offered: sliced attention, which splits the matrix of scores to save memory. The fused kernels
 hold no such matrix, so slicing them costs time and saves nothing; diffusers warns of it.
@@ -30,7 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engine.strategy import KnownGood, Needs, gene, strategy
+from engine.strategy import KnownGood, gene, strategy
 
 
 @strategy(
@@ -38,7 +40,6 @@ from engine.strategy import KnownGood, Needs, gene, strategy
     order=50,
     exact=True,
     timed_only=True,
-    needs=Needs(backbone=("unet",), modules=("Attention",)),
     known_good=(
         KnownGood(
             {"kernel": "plain", "where": "cross"},
@@ -97,10 +98,13 @@ def with_kernel(compute: Any, kernel: str, state: dict[str, bool]) -> Any:
                 state["ran"] = True
                 with sdpa_kernel([SDPBackend.MATH]):
                     return func(*args, **given)
-            query, key, value, *positional = args
-            if positional or any(map(is_set, (given[n] for n in given if n != "scale"))):
+            # Some callers name them all.
+            named = ("query", "key", "value")[len(args) :]
+            others = [given[name] for name in given if name not in (*named, "scale")]
+            if any(map(is_set, (*args[3:], *others))):
                 return func(*args, **given)
             state["ran"] = True
+            query, key, value = list(args[:3]) + [given[name] for name in named]
             return plain_attention(query, key, value, given.get("scale"))
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -112,9 +116,10 @@ def with_kernel(compute: Any, kernel: str, state: dict[str, bool]) -> Any:
 
 def apply(pipe: Any, ctx: Any, *, kernel: str, where: str) -> None:
     pipe._attention_state = {"ran": False, "math": kernel == "math"}
-    for module in pipe.unet.modules():
-        cross = getattr(module, "is_cross_attention", None)
-        if cross or (cross is not None and where == "all"):
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    for module in denoiser.modules():
+        cross = getattr(module, "is_cross_attention", False)
+        if cross or (hasattr(module, "processor") and where == "all"):
             module.forward = with_kernel(module.forward, kernel, pipe._attention_state)
 
 
@@ -136,11 +141,20 @@ def fused_by_default(pipe: Any) -> bool:
     import torch
     from torch.nn.attention import SDPBackend
 
-    module = next(m for m in pipe.unet.modules() if hasattr(m, "is_cross_attention"))
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    module = next(m for m in denoiser.modules() if hasattr(m, "processor"))
     query = torch.zeros(
         (2, module.heads, 64, module.inner_dim // module.heads),
         device=pipe._execution_device,
-        dtype=pipe.unet.dtype,
+        dtype=denoiser.dtype,
     )
     with torch.no_grad():
         return torch._fused_sdp_choice(query, query, query) != SDPBackend.MATH.value
+
+
+def unfit(pipe: Any) -> str | None:
+    """Why there is no attention whose product can be replaced, or None."""
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    if not any(hasattr(module, "processor") for module in denoiser.modules()):
+        return f"{type(denoiser).__name__} has no attention"
+    return None

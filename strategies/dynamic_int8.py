@@ -38,6 +38,10 @@ PATHS = {
     "feed_forward": ("ff", "ff_context"),
 }
 
+# The two thin layers of a LoRA that stands beside the weights: too small to gain, and their library
+# reads the dtype of their weights.
+LORA = {"lora_A", "lora_B"}
+
 
 @strategy(
     slot="quantization",
@@ -67,6 +71,9 @@ def byte_linear(linear: Any, counts: dict[str, int]) -> Any:
         def __init__(self, packed: Any) -> None:
             super().__init__()
             self.packed = packed
+            # SDXL's pipeline reads the width of its embedding's first layer.
+            self.in_features = linear.in_features
+            self.out_features = linear.out_features
 
         def forward(self, tensor: Any) -> Any:
             counts["ran"] += 1
@@ -97,7 +104,9 @@ def apply(pipe: Any, ctx: Any, *, layers: str) -> None:
         (path.split("."), module)
         for path, module in denoiser.named_modules()
         # Its subclasses compute something else.
-        if type(module) is torch.nn.Linear and (layers == "all" or wanted & {*path.split(".")})
+        if type(module) is torch.nn.Linear
+        and (layers == "all" or wanted & {*path.split(".")})
+        and not LORA & {*path.split(".")}
     ]
     counts = {"layers": len(found), "ran": 0}
     pipe._dynamic_int8_state = counts

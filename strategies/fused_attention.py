@@ -15,7 +15,8 @@ How it fails: a call that the kernel cannot take (a mask under ``flash``, a head
 ends the image with an error instead of another kernel, so that a figure belongs to the kernel that
 it names. Where the chosen kernel is torch's own choice it is reported as inactive. On a CPU torch
 has one fused kernel only; ``attention`` replaces that one. The autoencoder keeps torch's choice:
-its single wide head fits no flash kernel.
+its single wide head fits no flash kernel. PixArt's attention to the prompt has a mask, so it takes
+no flash kernel.
 
 Papers: FlashAttention 2, arXiv 2307.08691; memory-efficient attention, arXiv 2112.05682. No
 figures for one of these kernels against another in a U-Net were found; a pull request of sglang
@@ -41,7 +42,7 @@ BACKENDS = {
     order=50,
     exact=True,
     timed_only=True,
-    needs=Needs(backbone=("unet",), modules=("Attention",), devices=("cuda",)),
+    needs=Needs(devices=("cuda",)),
     known_good=(
         KnownGood({"kernel": "flash"}, "FlashAttention 2, arXiv 2307.08691"),
         KnownGood({"kernel": "cudnn"}, "PyTorch 2.5 release notes: cuDNN kernel for Hopper"),
@@ -72,7 +73,8 @@ def apply(pipe: Any, ctx: Any, *, kernel: str) -> None:
     if kernel != "efficient" and ctx.device == "cuda" and ctx.dtype == "float32":
         raise ValueError(f"the {kernel} kernel needs float16 or bfloat16, this runs in float32")
     pipe._fused_attention_state = {"kernel": kernel, "ran": False}
-    pipe.unet.forward = allowed_only(pipe.unet.forward, kernel, pipe._fused_attention_state)
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    denoiser.forward = allowed_only(denoiser.forward, kernel, pipe._fused_attention_state)
 
 
 def reset(pipe: Any) -> None:
@@ -87,14 +89,23 @@ def active(pipe: Any) -> str | None:
     state = pipe._fused_attention_state
     if not state["ran"]:
         return "the denoiser's forward was replaced"
-    module = next(m for m in pipe.unet.modules() if hasattr(m, "is_cross_attention"))
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    module = next(m for m in denoiser.modules() if hasattr(m, "processor"))
     query = torch.zeros(
         (2, module.heads, 64, module.inner_dim // module.heads),
         device=pipe._execution_device,
-        dtype=pipe.unet.dtype,
+        dtype=denoiser.dtype,
     )
     with torch.no_grad():
         natural = torch._fused_sdp_choice(query, query, query)
     if natural == getattr(SDPBackend, BACKENDS[state["kernel"]]).value:
         return f"torch takes the kernel {state['kernel']} here by itself"
+    return None
+
+
+def unfit(pipe: Any) -> str | None:
+    """Why there is no attention to run with one kernel, or None."""
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    if not any(hasattr(module, "processor") for module in denoiser.modules()):
+        return f"{type(denoiser).__name__} has no attention"
     return None

@@ -114,8 +114,9 @@ def active(pipe: Any) -> str | None:
     """Whether the weights of denoiser and autoencoder are still in the dtypes asked for."""
     state = pipe._precision_state
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
-    found = {p.dtype for p in denoiser.parameters() if p.is_floating_point()}
-    if found != {state["dtype"]}:
+    # Eight bits are how another technique stores weights; they compute in the denoiser's dtype.
+    found = {p.dtype for p in denoiser.parameters() if p.is_floating_point() and p.itemsize > 1}
+    if found | {denoiser.dtype} != {state["dtype"]}:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
         return f"the denoiser computes in {names}"
     return None

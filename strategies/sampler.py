@@ -19,11 +19,17 @@ because DDIM and PNDM have none, DPM-Solver++ and UniPC then ignore the spacing,
 their rounded timesteps coincide.
 
 How it fails: below about 8 steps shapes melt (a first-order solver earlier). Models that predict
-a flow need a flow scheduler and are refused. Settings of the old scheduler survive in its config,
-and library defaults differ between a pipeline built in memory and the same one loaded from disk;
-so every setting that matters is written out here. No ``reset`` is needed: each pipeline call runs
-``set_timesteps``, which clears the history of every solver offered (model outputs, order,
-sample, step index; PNDM also its counter), and the SDE noise comes from the call's generator.
+a flow are refused (``flow_sampler`` is theirs). A scheduler's config may say that the model's
+output holds a learned variance as well (DiT, PixArt): the pipelines split that off themselves,
+and DPM-Solver would then cut the latents to three channels, so it is told of none. A pipeline
+that does not scale its first noise (DiT's) cannot use Euler, whose noise levels start at 14: that
+is refused. DiT's hands no generator to its scheduler either, so the noise of the SDE solver comes
+from torch's global state there, which programs seed for each image. Settings of the old scheduler
+survive in its config, and library defaults differ between a pipeline built in memory and the same
+one loaded from disk; so every setting that matters is written out here. No ``reset`` is needed:
+each pipeline call runs ``set_timesteps``, which clears the history of every solver offered (model
+outputs, order, sample, step index; PNDM also its counter), and the SDE noise comes from the
+call's generator elsewhere.
 
 Papers: DDIM arXiv 2010.02502; PNDM 2202.09778; DPM-Solver++ 2211.01095 (good guided samples in
 15 to 20 steps); UniPC 2302.04867 (FID 3.87 on CIFAR10 with 10 calls); Euler in EDM 2206.00364;
@@ -59,7 +65,7 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     slot="scheduler",
     order=10,
     exact=False,
-    needs=Needs(inputs=("num_inference_steps",)),
+    needs=Needs(inputs=("num_inference_steps",), prediction=("noise", "v")),
     known_good=(
         KnownGood(
             {"name": "dpmpp_2m", "steps": 20, "spacing": "trailing"},
@@ -112,6 +118,7 @@ def scheduler_for(config: Any, name: str, spacing: str) -> Any:
         "use_exponential_sigmas": False,
         "use_beta_sigmas": False,
         "use_lu_lambdas": False,
+        "variance_type": None,
         # DDIM's own defaults suit pixels: they would clip latents at one.
         "clip_sample": config.get("clip_sample", False),
         "set_alpha_to_one": config.get("set_alpha_to_one", False),
@@ -123,7 +130,19 @@ def scheduler_for(config: Any, name: str, spacing: str) -> Any:
     )
 
 
+def refuse_unfit(pipe: Any, name: str) -> None:
+    """Raise ValueError for a solver that needs more than this pipeline's class does for it."""
+    import inspect
+
+    if name == "euler" and "init_noise_sigma" not in inspect.getsource(type(pipe)):
+        raise ValueError(
+            f"{type(pipe).__name__} does not scale its first noise, which sampler euler needs; "
+            "ddim steps the same way"
+        )
+
+
 def apply(pipe: Any, ctx: Any, *, name: str, steps: int, spacing: str) -> None:
+    refuse_unfit(pipe, name)
     pipe.scheduler = scheduler_for(pipe.scheduler.config, name, spacing)
     pipe._sampler_state = {"scheduler": pipe.scheduler, "steps": steps}
 

@@ -11,10 +11,11 @@ time is the same at best; a CPU without room in its caches can even gain a littl
 Genes: none.
 
 How it fails: GPUs are less busy with half the batch, so small pictures take longer. DeepCache
-counts denoiser calls and T-GATE keeps what the last call gave: both would mix the halves, hence
-the conflicts. Token merging pairs tokens at random in an even batch and without randomness in
-an odd one, so beside it the picture changes, within what merging changes anyway. A compiled
-denoiser is compiled block by block. After guidance has stopped nothing is split.
+counts denoiser calls, T-GATE and the caches of attentions keep what the last call gave: all would
+mix the halves, hence the conflicts. Models with distilled guidance run no halves and are refused.
+Token merging pairs tokens at random in an even batch and without randomness in an odd one, so
+beside it the picture changes, within what merging changes anyway. A compiled denoiser is compiled
+block by block. After guidance has stopped nothing is split.
 
 Published: none; the saving is arithmetic. Pipelines for transformers that call the model once for
 each half (such as Wan's in diffusers) do the same.
@@ -35,8 +36,8 @@ from engine.strategy import Needs, strategy
     timed_only=True,
     for_memory=True,
     needs=Needs(guidance=True),
-    # Both keep results from one denoiser call to the next: the halves would be mixed.
-    conflicts=("deepcache", "tgate"),
+    # All keep results from one denoiser call to the next: the halves would be mixed.
+    conflicts=("deepcache", "tgate", "pab", "faster_cache"),
 )
 @dataclass(frozen=True)
 class SplitGuidance:
@@ -74,15 +75,35 @@ class Halves:
     def __init__(self, pipe: Any, compute: Any) -> None:
         self.pipe = pipe
         self.compute = compute
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the last image."""
         self.calls = 0
         self.split = 0
+        self.halves: dict[int, bool] = {}
+
+    def doubled(self, sample: Any) -> bool:
+        """Whether this call has both halves of guidance.
+
+        A pipeline without a switch has them where the halves hold the same latents.
+        """
+        import torch
+
+        if hasattr(type(self.pipe), "do_classifier_free_guidance"):
+            return bool(self.pipe.do_classifier_free_guidance)
+        rows = sample.shape[0]
+        # Once for each size of a batch, as it waits for the device.
+        if rows not in self.halves:
+            self.halves[rows] = rows % 2 == 0 and torch.equal(*sample.chunk(2))
+        return self.halves[rows]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # U-Nets and transformers name their first argument differently.
         sample: Any = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
         batch = sample.shape[0]
         self.calls += 1
-        if not self.pipe.do_classifier_free_guidance or batch % 2:
+        if not self.doubled(sample) or batch % 2:
             return self.compute(*args, **kwargs)
         self.split += 1
         return joined(
@@ -94,20 +115,13 @@ class Halves:
 
 
 def apply(pipe: Any, ctx: Any) -> None:
-    # On the class: the property itself reads what only a call sets.
-    if not hasattr(type(pipe), "do_classifier_free_guidance"):
-        raise ValueError(
-            f"{type(pipe).__name__} has no switch for classifier-free guidance, so its denoiser "
-            "calls have no halves to split"
-        )
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
     pipe._split_guidance_state = Halves(pipe, denoiser.forward)
     denoiser.forward = pipe._split_guidance_state.forward
 
 
 def reset(pipe: Any) -> None:
-    pipe._split_guidance_state.calls = 0
-    pipe._split_guidance_state.split = 0
+    pipe._split_guidance_state.clear()
 
 
 def active(pipe: Any) -> str | None:

@@ -7,10 +7,12 @@ When it pays: few denoising steps, where decoding is a good part of an image; la
 batches; float16, as it does not overflow.
 
 Genes: none. Which weights fit follows from the model's own autoencoder: ``madebyollin/taesd`` for
-the latents of Stable Diffusion 1 and 2, ``madebyollin/taesdxl`` for those of SDXL.
+the latents of Stable Diffusion 1 and 2, PixArt-alpha and DiT, ``madebyollin/taesdxl`` for those of
+SDXL and PixArt-sigma, ``madebyollin/taesd3`` and ``madebyollin/taef1`` for Stable Diffusion 3 and
+FLUX.
 
 How it fails: fine texture and small faces are lost and colours shift a little. Latents of another
-kind give garbage, so anything but these two is refused. The original autoencoder is loaded first
+kind give garbage, so anything but these four is refused. The original autoencoder is loaded first
 and then dropped, so loading takes longer, not less. An initial image is encoded by it as well,
 which costs more quality than decoding. The weights must be in the hub's local cache to be used in
 a search; the finished program downloads them when they are not.
@@ -26,8 +28,13 @@ from typing import Any
 
 from engine.strategy import KnownGood, Needs, strategy
 
-# By the factor that scales latents to unit variance, which is a fingerprint of their kind.
-WEIGHTS = {0.18215: "madebyollin/taesd", 0.13025: "madebyollin/taesdxl"}
+# By channels and the factor that scales latents to unit variance: a fingerprint of their kind.
+WEIGHTS = {
+    (4, 0.18215): "madebyollin/taesd",
+    (4, 0.13025): "madebyollin/taesdxl",
+    (16, 1.5305): "madebyollin/taesd3",
+    (16, 0.3611): "madebyollin/taef1",
+}
 
 
 @strategy(
@@ -47,8 +54,8 @@ def fitting_weights(autoencoder: Any) -> str:
     """The hub id of the tiny autoencoder for these latents; raises ValueError if there is none."""
     config = autoencoder.config
     shrinks = 2 ** (len(config.block_out_channels) - 1)
-    name = WEIGHTS.get(round(config.scaling_factor, 5))
-    if type(autoencoder).__name__ != "AutoencoderKL" or config.latent_channels != 4 or not name:
+    name = WEIGHTS.get((config.latent_channels, round(config.scaling_factor, 5)))
+    if type(autoencoder).__name__ != "AutoencoderKL" or not name:
         raise ValueError("no tiny autoencoder is known for this model's latents")
     if shrinks != 8:
         raise ValueError(
@@ -89,14 +96,14 @@ def active(pipe: Any) -> str | None:
 
 
 def unfit(pipe: Any) -> str | None:
-    """Why it cannot be used here, or None: other latents, or weights that are not in the cache."""
-    from huggingface_hub import try_to_load_from_cache
-
+    """Why no tiny autoencoder fits, or None."""
     try:
-        name = fitting_weights(pipe.vae)
+        fitting_weights(pipe.vae)
     except ValueError as error:
         return str(error)
-    for file in ("config.json", "diffusion_pytorch_model.safetensors"):
-        if not isinstance(try_to_load_from_cache(name, file), str):
-            return f"{name} is not in the hub's cache: hf download {name}"
     return None
+
+
+def further_weights(pipe: Any) -> str:
+    """The hub id of the weights that the program loads beside the model's."""
+    return fitting_weights(pipe.vae)

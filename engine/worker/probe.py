@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import shutil
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from engine.needs import absent, unmet_by_machine
 from engine.strategy import Needs, Strategy, find
+
+SAMPLES = ("sample", "hidden_states", "x")
+"""What denoisers call their first argument, where it comes by name."""
 
 
 def refusal(names: Sequence[str], pipe: Any, denoiser: str, device: str) -> str | None:
@@ -28,16 +31,33 @@ def refusal(names: Sequence[str], pipe: Any, denoiser: str, device: str) -> str 
 
 
 def inapplicable(strategy: Strategy, pipe: Any, denoiser: str, device: str) -> str | None:
-    """Why a strategy cannot apply to this pipeline: its declared needs, then its own word."""
+    """Why a strategy cannot apply to this pipeline here: its declared needs, its own word, weights
+    that it lacks."""
     reason = unmet(strategy.needs, pipe, denoiser, device)
-    unfit = strategy.function("unfit")
-    if reason is None and unfit is not None:
-        reason = unfit(pipe)
+    if reason is None:
+        reason = asked("unfit", strategy, pipe)
+    if reason is None and (repository := asked("further_weights", strategy, pipe)):
+        reason = absent(repository)
     return reason
 
 
+def asked(function: str, strategy: Strategy, pipe: Any) -> str | None:
+    """What one of a strategy's own functions says of a pipeline; None where it has none."""
+    found = strategy.function(function)
+    return found(pipe) if found else None
+
+
 def unmet(needs: Needs, pipe: Any, denoiser: str, device: str) -> str | None:
-    """The first need that this loaded pipeline does not meet, in words, or None."""
+    """The first need that this loaded pipeline or this machine does not meet, in words, or None."""
+    reason = unmet_by_pipeline(needs, pipe, denoiser)
+    if reason is not None:
+        return reason
+    weights = next(getattr(pipe, denoiser).parameters())
+    return unmet_by_machine(needs, device, str(weights.dtype).removeprefix("torch."))
+
+
+def unmet_by_pipeline(needs: Needs, pipe: Any, denoiser: str) -> str | None:
+    """The first need that this pipeline does not meet, whatever the machine, or None."""
     network = getattr(pipe, denoiser, None)
     if network is None:
         return f"{type(pipe).__name__} has no {denoiser}"
@@ -57,22 +77,38 @@ def unmet(needs: Needs, pipe: Any, denoiser: str, device: str) -> str | None:
     for name in needs.inputs:
         if name not in taken:
             return f"{type(pipe).__name__} takes no {name}"
-    if needs.guidance and "guidance_scale" not in taken:
-        return f"{type(pipe).__name__} has no classifier-free guidance"
-    if needs.devices and device not in needs.devices:
-        return f"it needs {' or '.join(needs.devices)}, this runs on {device}"
-    if needs.tools and device == "cpu" and not any(map(shutil.which, needs.tools)):
-        return f"it needs one of these programs: {', '.join(needs.tools)}"
-    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
-    if needs.dtypes and dtype not in needs.dtypes:
-        return f"it needs {' or '.join(needs.dtypes)}, the {denoiser} is {dtype}"
-    for library in needs.libraries:
-        name = library.partition("=")[0].rstrip("><~!")
-        try:
-            version(name)
-        except PackageNotFoundError:
-            return f"{name} is not installed: pip install '{library}'"
+    if needs.guidance and not guides(pipe):
+        return (
+            f"{type(pipe).__name__} runs no classifier-free guidance in one batch of two halves "
+            "(distilled guidance has one half only)"
+        )
+    if needs.prediction and (found := prediction(pipe)) not in needs.prediction:
+        return f"it needs a prediction of {' or '.join(needs.prediction)}, this model's is {found}"
+    if needs.fused_lora and any(hasattr(module, "lora_A") for module in network.modules()):
+        return f"a LoRA stands beside weights of the {denoiser}; type fuse: true in model.lora"
     return None
+
+
+def guides(pipe: Any) -> bool:
+    """Whether the pipeline doubles its batch for classifier-free guidance, as its source says."""
+    call = type(pipe).__call__
+    if "guidance_scale" not in inspect.signature(call).parameters:
+        return False
+    # Without its source it is given the benefit of the doubt: active() tells afterwards.
+    with contextlib.suppress(OSError, TypeError):
+        return re.search(r"torch\.cat\(\[\w+\] \* 2\)", inspect.getsource(call)) is not None
+    return True
+
+
+def prediction(pipe: Any) -> str:
+    """What the denoiser predicts, as its scheduler says: noise, v, flow or another word."""
+    config = pipe.scheduler.config
+    kind = str(config.get("prediction_type", "epsilon"))
+    if kind == "flow_prediction" or config.get("use_flow_sigmas"):
+        return "flow"
+    if "beta_schedule" in config:
+        return {"epsilon": "noise", "v_prediction": "v"}.get(kind, kind)
+    return "flow" if "shift" in config else f"that of {type(pipe.scheduler).__name__}"
 
 
 class Counters:
@@ -88,12 +124,18 @@ class Counters:
         self.dtypes: set[str] = set()
 
     def note(self, _module: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        sample: Any = arguments[0] if arguments else None
-        for name in ("sample", "hidden_states"):
-            sample = options.get(name, sample)
         self.forwards += 1
-        self.batches.append(int(sample.shape[0]))
-        self.sample = list(sample.shape[1:])
+        sample: Any = arguments[0] if arguments else None
+        for name in SAMPLES:
+            sample = options.get(name, sample)
+        if isinstance(sample, list | tuple):
+            # Some transformers take one tensor an image, which may differ in size.
+            self.batches.append(len(sample))
+            sample = sample[0]
+        else:
+            self.batches.append(int(sample.shape[0]))
+            sample = sample[0]
+        self.sample = list(sample.shape)
         self.dtypes.add(str(sample.dtype).removeprefix("torch."))
 
 
@@ -135,25 +177,26 @@ def peak_memory_gib(device: str) -> float:
 @contextlib.contextmanager
 def stopwatches(pipe: Any) -> Iterator[dict[str, float]]:
     """Milliseconds inside each component while the block runs, by component name; an
-    autoencoder is timed at its decode."""
+    autoencoder is timed at its decode and, where an image is given, at its encode."""
     spent: dict[str, float] = {}
     undo = []
     for name, component in pipe.components.items():
         if not hasattr(component, "parameters"):
             continue
-        method = "decode" if hasattr(component, "decode") else "forward"
-        original = getattr(component, method)
+        coder = hasattr(component, "decode")
+        for method in ("encode", "decode") if coder else ("forward",):
+            original = getattr(component, method)
 
-        def timed(*a: Any, _name: str = name, _run: Any = original, **k: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return _run(*a, **k)
-            finally:
-                spent[_name] = spent.get(_name, 0.0) + 1000 * (time.perf_counter() - started)
+            def timed(*a: Any, _name: str = name, _run: Any = original, **k: Any) -> Any:
+                started = time.perf_counter()
+                try:
+                    return _run(*a, **k)
+                finally:
+                    spent[_name] = spent.get(_name, 0.0) + 1000 * (time.perf_counter() - started)
 
-        previous = vars(component).get(method)
-        setattr(component, method, timed)
-        undo.append((component, method, previous))
+            previous = vars(component).get(method)
+            setattr(component, method, timed)
+            undo.append((component, method, previous))
     try:
         started = time.perf_counter()
         yield spent

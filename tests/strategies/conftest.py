@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +19,12 @@ import torch
 from engine.minis import networks
 from engine.minis.train import assemble
 from engine.strategy import PLACED, registry
+from tests.strategies.tiny import denoiser, tiny_sdxl, wanted
 
 # Imported by name: the libraries have no types.
-diffusers: Any = import_module("diffusers")
 transformers: Any = import_module("transformers")
 
 PROMPT = "a red circle left of a blue square on a white background"
-TEXT = 32
-"""Width of the tiny SDXL's text embeddings."""
 Genome = Mapping[str, Mapping[str, Any]]
 
 
@@ -37,7 +37,7 @@ class Ready:
     ctx: Any
     batches: list[int] = field(default_factory=list)
 
-    def latents(self, prompt: str | list[str] = PROMPT, seed: int = 1, **extra: Any) -> Any:
+    def latents(self, prompt: str | list[str] | None = PROMPT, seed: int = 1, **extra: Any) -> Any:
         """One image as the programs make it: every reset, merged keywords, chained callbacks."""
         strategies = [(s, self.genome[n]) for n, s in registry().items() if n in self.genome]
         for strategy, _ in strategies:
@@ -60,8 +60,13 @@ class Ready:
             keywords["callback_on_step_end"] = chained(callbacks)
             keywords["callback_on_step_end_tensor_inputs"] = list(dict.fromkeys(tensors))
         keywords |= {"generator": torch.Generator().manual_seed(seed), "output_type": "latent"}
+        if prompt is not None:
+            keywords |= wanted(self.pipe, prompt)
+        if "class_labels" in keywords:
+            # This pipeline would make NumPy arrays of whatever it does not know.
+            keywords["output_type"] = "pt"
         self.batches.clear()
-        return self.pipe(**{"prompt": prompt} | keywords | extra).images
+        return self.pipe(**keywords | extra).images
 
     def reasons(self) -> dict[str, str | None]:
         """What ``active`` says of each strategy."""
@@ -82,20 +87,38 @@ def chained(callbacks: list[Callable[..., dict[str, Any]]]) -> Callable[..., dic
     return run_all
 
 
+def measured(name: str, pipe: Any, genome: Genome, steps: int) -> Any:
+    """What a strategy measures on a copy of the pipeline with the sampler of the genome."""
+    calibrate = registry()[name].function("calibrate")
+    assert calibrate is not None
+    sampler = {n: genes for n, genes in genome.items() if registry()[n].slot == "scheduler"}
+    made = accelerated(copy.deepcopy(pipe), sampler, steps)
+    runs = [partial(made.latents, seed=seed) for seed in range(2)]
+    # As JSON, in which a study keeps it.
+    return json.loads(json.dumps(calibrate(made.pipe, made.ctx, runs)))
+
+
 def accelerated(pipe: Any, genome: Genome, steps: int) -> Ready:
     """Apply the genome in the order of a program, missing genes at their default."""
-    full = {n: s.checked(genome[n]) for n, s in registry().items() if n in genome}
+    full: dict[str, Mapping[str, Any]] = {
+        n: s.checked(genome[n]) for n, s in registry().items() if n in genome
+    }
     for name, genes in full.items():
         for gene in registry()[name].genes.values():
             steps = int(genes[gene.name]) if gene.sets == "steps" else steps
+    for name, genes in full.items():
+        if written := registry()[name].function("calibrated"):
+            full[name] = written(measured(name, pipe, genome, steps), **genes)
     ctx = SimpleNamespace(
         steps=steps, guidance_scale=5.0, height=64, width=64, batch=1, device="cpu", dtype="float32"
     )
     ready = Ready(pipe, full, ctx)
-    pipe.unet.register_forward_pre_hook(
-        lambda _, args, kwargs: ready.batches.append((args or [kwargs["sample"]])[0].shape[0]),
-        with_kwargs=True,
-    )
+
+    def note(_: Any, args: Any, kwargs: Any) -> None:
+        sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+        ready.batches.append(sample.shape[0])
+
+    denoiser(pipe).register_forward_pre_hook(note, with_kwargs=True)
     applied = [(s, s.function("apply"), full[n]) for n, s in registry().items() if n in full]
     for strategy, apply, genes in applied:
         if apply and strategy.order < PLACED:
@@ -179,48 +202,3 @@ def _cheap_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def sdxl() -> Callable[[], Any]:
     """Makes a tiny SDXL pipeline: attention stands only below the top level."""
     return tiny_sdxl
-
-
-def tiny_sdxl() -> Any:
-    """Without text encoders; ``pipe.embeddings`` are keywords that stand for a prompt."""
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(32, 64),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2),
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=TEXT + 6 * 8,
-        cross_attention_dim=TEXT,
-        norm_num_groups=8,
-    ).eval()
-    vae = diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        norm_num_groups=4,
-        sample_size=64,
-    ).eval()
-    pipe = diffusers.StableDiffusionXLPipeline(
-        vae=vae,
-        text_encoder=None,
-        text_encoder_2=None,
-        tokenizer=None,
-        tokenizer_2=None,
-        unet=unet,
-        scheduler=diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear"),
-        add_watermarker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    names = {"prompt_embeds": (1, 7, TEXT), "pooled_prompt_embeds": (1, TEXT)}
-    pipe.embeddings = {
-        prefix + name: torch.randn(shape)
-        for name, shape in names.items()
-        for prefix in ("", "negative_")
-    } | {"height": 64, "width": 64}
-    return pipe

@@ -55,6 +55,19 @@ def test_the_fused_kernel_runs_only_where_it_was_left(
     assert made.reasons() == {"attention": None}
 
 
+def test_tensors_may_come_by_name() -> None:
+    state = {"ran": False}
+    drawn = torch.randn(3, 1, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    named = dict(zip(("query", "key", "value"), drawn, strict=True))
+
+    def compute() -> Any:
+        return scaled_dot_product_attention(**named, attn_mask=None, dropout_p=0.0, scale=None)
+
+    found = attention.with_kernel(compute, "plain", state)()
+    torch.testing.assert_close(found, compute())
+    assert state["ran"]
+
+
 def test_a_mask_is_left_to_torch() -> None:
     state = {"ran": False}
     mask = torch.zeros(1, 1, 5, 5)

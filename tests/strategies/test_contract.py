@@ -8,13 +8,15 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
 from engine.strategy import FUNCTIONS, registry
-from engine.worker.probe import unmet
+from engine.worker.probe import inapplicable
+from tests.strategies.tiny import ARCHITECTURES
 
 NAMES = list(registry())
 SAMPLERS = ("ddim", "dpmpp_2m", "dpmpp_sde", "unipc", "euler", "pndm")
@@ -32,11 +34,48 @@ ENDS = [
 CALLS: dict[str, dict[str, Any]] = {"vae": {"prompt": ["a red circle"] * 2, "output_type": "pt"}}
 
 
+MEASURED = {"changes": [0.1, 0.2, 0.3], "ratios": [1.0, 1.1, 0.9, 1.0]}
+"""What the caches measure, in small."""
+# Where the default of a gene has nothing to act on, which active() then says.
+SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
+    ("sdxl", "tome"): {"max_downsample": 2},
+    ("pixart", "attention"): {"where": "all"},
+    ("dit", "attention"): {"where": "all"},
+    ("sd3", "attention"): {"where": "all"},
+    ("flux", "attention"): {"where": "all"},
+}
+EVERYWHERE = "precision dynamic_int8 layerwise_fp8 vae compile attention"
+CACHED = "first_block_cache magcache taylorseer pab"
+# Which technique applies to which architecture on a CPU; all others say why they do not.
+APPLICABLE = {
+    "sdxl": f"{EVERYWHERE} sampler qkv_fusion channels_last tgate tome deepcache guidance "
+    "split_guidance",
+    "pixart": f"{EVERYWHERE} {CACHED} sampler qkv_fusion channels_last tgate guidance "
+    "split_guidance",
+    "dit": f"{EVERYWHERE} {CACHED} sampler channels_last guidance split_guidance",
+    "sd3": f"{EVERYWHERE} {CACHED} flow_sampler channels_last faster_cache guidance split_guidance",
+    "flux": f"{EVERYWHERE} {CACHED} flow_sampler qkv_fusion faster_cache",
+}
+PAIRS = [(model, name) for model in ARCHITECTURES for name in NAMES]
+APPLYING = [(model, name) for model, names in APPLICABLE.items() for name in names.split()]
+
+
+@cache
+def unchanged(model: str) -> Any:
+    """A pipeline that is only looked at."""
+    return ARCHITECTURES[model]()
+
+
+def refused(name: str, pipe: Any) -> str | None:
+    """Why the strategy cannot apply to this pipeline on a CPU, or None."""
+    return inapplicable(
+        registry()[name], pipe, "unet" if hasattr(pipe, "unet") else "transformer", "cpu"
+    )
+
+
 def skip_unless_it_applies(name: str, pipe: Any) -> None:
-    """A strategy for another device, or without its weights here, has tests of its own."""
-    strategy = registry()[name]
-    unfit = strategy.function("unfit")
-    reason = unmet(strategy.needs, pipe, "unet", "cpu") or (unfit(pipe) if unfit else None)
+    """A strategy for another device or model, or without its weights, has tests of its own."""
+    reason = refused(name, pipe)
     if reason is not None:
         pytest.skip(reason)
 
@@ -65,6 +104,11 @@ def test_every_card_says_what_it_does_when_it_pays_and_how_it_fails(name: str) -
 def test_functions_take_exactly_the_genes_as_keywords(name: str) -> None:
     strategy = registry()[name]
     assert strategy.function("active") is not None
+    wanted = set(strategy.genes)
+    if written := strategy.function("calibrated"):
+        # Some genes are turned into numbers of the model; these two say how.
+        assert strategy.function("calibrate") is not None
+        wanted = set(written(MEASURED, **strategy.defaults()))
     for kind in FUNCTIONS:
         if function := strategy.function(kind):
             keywords = {
@@ -72,7 +116,7 @@ def test_functions_take_exactly_the_genes_as_keywords(name: str) -> None:
                 for p in inspect.signature(function).parameters.values()
                 if p.kind is p.KEYWORD_ONLY
             }
-            assert keywords == (set() if kind == "reset" else set(strategy.genes))
+            assert keywords == (set() if kind == "reset" else wanted)
 
 
 def copied_names(module: Any) -> set[str]:
@@ -147,6 +191,95 @@ def test_exact_means_rounding_and_lossy_means_more(
     plain, changed = ready({}).latents(**call), ready({name: {}}).latents(**call)
     gap = (plain - changed).abs().max() / plain.abs().max()
     assert (gap < 1e-4) if registry()[name].exact else (gap > 1e-4)
+
+
+@pytest.mark.parametrize(("model", "name"), PAIRS)
+def test_a_technique_applies_to_an_architecture_or_says_why_not(model: str, name: str) -> None:
+    reason = refused(name, unchanged(model))
+    assert (reason is None) is ((model, name) in APPLYING), reason
+    assert reason is None or len(reason) > 15
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        # Tracing is slow, and on SDXL most of it is what Stable Diffusion shows above.
+        pytest.param(*pair, marks=pytest.mark.slow if "compile" in pair or "sdxl" in pair else ())
+        for pair in APPLYING
+    ],
+)
+def test_on_every_architecture_it_takes_effect_and_leaves_no_trace(
+    ready: Callable[..., Any], model: str, name: str
+) -> None:
+    genome = {name: SETTINGS.get((model, name), {})}
+    call = CALLS.get(name, {})
+    used, new = (ready(genome, pipe=ARCHITECTURES[model]()) for _ in range(2))
+    used.latents("a green ring on a black background", seed=5)
+    used.latents(["a cyan square"] * 2, seed=6)
+    torch.rand(7)
+    changed = used.latents(**call)
+    assert used.reasons() == {name: None}
+    # Two pipelines lie at other addresses, by which the matrix library rounds differently.
+    torch.testing.assert_close(changed, new.latents(**call), atol=1e-4, rtol=1e-4)
+    plain = ready({}, pipe=ARCHITECTURES[model]()).latents(**call)
+    gap = (plain - changed).abs().max() / plain.abs().max()
+    assert (gap < 1e-4) if registry()[name].exact else (gap > 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "name"), APPLYING)
+def test_on_every_architecture_both_ends_of_every_gene_run_or_say_why_not(
+    ready: Callable[..., Any], model: str, name: str
+) -> None:
+    """An end may be refused by one line, or found inactive by one; anything else is an error."""
+    for _, gene, value in [end for end in ENDS if end[0] == name]:
+        genes = SETTINGS.get((model, name), {}) | {gene: value}
+        said = outcome(ready, model, name, genes)
+        assert "\n" not in said
+
+
+def outcome(ready: Callable[..., Any], model: str, name: str, genes: dict[str, Any]) -> str:
+    """What became of a technique with these genes: its refusal, or what ``active`` says."""
+    try:
+        made = ready({name: genes}, steps=8, pipe=ARCHITECTURES[model]())
+    except ValueError as refusal:
+        return str(refusal)
+    assert torch.isfinite(made.latents(**CALLS.get(name, {}))).all()
+    return str(made.reasons()[name])
+
+
+def pipeline_of(model: str, fresh: Callable[[], Any]) -> Any:
+    """Stable Diffusion that predicts noise, as its first version, or SDXL."""
+    if model == "sdxl":
+        return ARCHITECTURES[model]()
+    pipe = fresh()
+    pipe.scheduler = type(pipe.scheduler).from_config(
+        pipe.scheduler.config, prediction_type="epsilon"
+    )
+    return pipe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["noise", "sdxl"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("subset", ALL_SUBSETS, ids="+".join)
+def test_every_subset_runs_on_noise_predictions_and_on_sdxl(
+    ready: Callable[..., Any],
+    fresh: Callable[[], Any],
+    subset: tuple[str, ...],
+    sampler: str,
+    model: str,
+) -> None:
+    genes: dict[str, dict[str, Any]] = {name: {} for name in subset}
+    genes["sampler"] = {"name": sampler, "steps": 6}
+    if "guidance" in subset:
+        genes["guidance"] = {"stop": 0.2}
+    if "tome" in subset:
+        genes["tome"] = {"max_downsample": 2}
+    made = ready(genes, pipe=pipeline_of(model, fresh))
+    assert torch.isfinite(made.latents()).all()
+    assert set(made.reasons().values()) == {None}
+    assert len(made.batches) == 6 + (sampler == "pndm")
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

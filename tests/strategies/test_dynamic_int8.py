@@ -12,6 +12,7 @@ import torch
 from engine.results import Genome
 from engine.worker import cost
 from strategies import dynamic_int8
+from tests.strategies.tiny import tiny_sdxl
 
 Ready = Callable[..., Any]
 
@@ -26,6 +27,12 @@ def byte_layers(made: Any) -> set[str]:
 
 def floats(made: Any) -> set[str]:
     return {name for name, m in made.pipe.unet.named_modules() if type(m) is torch.nn.Linear}
+
+
+def test_sdxl_reads_the_width_of_a_layer_that_was_replaced(ready: Callable[..., Any]) -> None:
+    made = ready({"dynamic_int8": {"layers": "all"}}, pipe=tiny_sdxl())
+    assert torch.isfinite(made.latents()).all()
+    assert made.reasons() == {"dynamic_int8": None}
 
 
 def test_the_gene_chooses_the_layers(ready: Ready) -> None:

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from engine.strategy import find
+from engine.worker.probe import inapplicable
 from strategies import guidance, tgate
+from tests.strategies import tiny
+from tests.strategies.tiny import tiny_flux
 
 
 @pytest.mark.parametrize(
@@ -68,9 +72,84 @@ def test_a_stop_with_the_last_call_is_reported(ready: Callable[..., Any]) -> Non
     assert made.reasons()["guidance"] == "no denoiser call was left after guidance stopped"
 
 
-def test_a_pipeline_without_the_switch_is_refused() -> None:
-    with pytest.raises(ValueError, match="no switch for classifier-free guidance"):
-        guidance.apply(SimpleNamespace(), None, stop=0.5)
+@pytest.mark.parametrize("name", ["guidance", "split_guidance", "tgate"])
+def test_distilled_guidance_has_no_half_to_leave_out(name: str) -> None:
+    reason = str(inapplicable(find(name), tiny_flux(), "transformer", "cpu"))
+    assert "distilled guidance has one half only" in reason or "no Basic" in reason
+
+
+def test_a_start_behind_the_stop_is_refused(fresh: Callable[[], Any]) -> None:
+    with pytest.raises(ValueError, match=r"start=0.3 must be below stop=0.2"):
+        guidance.apply(fresh(), None, start=0.3, stop=0.2)
+
+
+def computed(made: Any) -> list[int]:
+    """Batches that reach the denoiser's own layers."""
+    batches: list[int] = []
+    network = tiny.denoiser(made.pipe)
+    first = network.conv_in if hasattr(network, "conv_in") else network.pos_embed
+    first.register_forward_pre_hook(lambda _, args: batches.append(args[0].shape[0]))
+    return batches
+
+
+@pytest.mark.parametrize("model", ["sdxl", "sd3", "pixart", "dit"])
+def test_guidance_runs_within_its_interval_on_every_guided_architecture(
+    ready: Callable[..., Any], model: str
+) -> None:
+    made = ready(
+        {"guidance": {"start": 0.2, "stop": 0.6}}, steps=5, pipe=tiny.ARCHITECTURES[model]()
+    )
+    batches = computed(made)
+    made.latents()
+    assert batches == [1, 2, 2, 1, 1]
+    assert made.reasons() == {"guidance": None}
+    batches.clear()
+    made.latents(["one", "another"])
+    assert batches == [2, 4, 4, 2, 2]
+
+
+@pytest.mark.parametrize("model", ["pixart", "dit"])
+def test_without_guidance_a_pipeline_without_a_switch_runs_whole(
+    ready: Callable[..., Any], model: str
+) -> None:
+    plain, made = (
+        ready(genome, steps=4, pipe=tiny.ARCHITECTURES[model]())
+        for genome in ({}, {"guidance": {"stop": 0.5}})
+    )
+    two = ["one", "another"]
+    images = [each.latents(two, guidance_scale=1.0) for each in (plain, made)]
+    assert torch.equal(*images)
+    assert "ran with one half" in str(made.reasons()["guidance"])
+
+
+@pytest.mark.parametrize("model", ["pixart", "dit"])
+def test_the_half_that_stays_is_the_one_with_the_prompt(
+    ready: Callable[..., Any], model: str
+) -> None:
+    """A guidance of one is the conditional half alone, so both must draw the same."""
+    make = tiny.ARCHITECTURES[model]
+    made = ready({"guidance": {"stop": 0.2}}, steps=4, pipe=make())
+    seen: list[Any] = []
+    tiny.denoiser(made.pipe).register_forward_hook(lambda _, args, output: seen.append(output))
+    made.latents()
+    last = seen[-1][0] if isinstance(seen[-1], tuple) else seen[-1].sample
+    torch.testing.assert_close(*last.chunk(2), atol=0, rtol=0)
+    alone = ready({}, steps=4, pipe=make())
+    caught: list[Any] = []
+    network = tiny.denoiser(alone.pipe)
+    network.register_forward_pre_hook(
+        lambda _, args, kwargs: caught.append((args, kwargs)), with_kwargs=True
+    )
+    alone.latents(guidance_scale=1.0)
+    words = caught[0][1].get("encoder_hidden_states", caught[0][1].get("class_labels"))
+    inner: list[Any] = []
+    made = ready({"guidance": {"stop": 0.2}}, steps=4, pipe=make())
+    made.pipe.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: inner.append(kwargs), with_kwargs=True
+    )
+    made.latents()
+    kept = inner[-1].get("encoder_hidden_states", inner[-1].get("class_labels"))
+    assert torch.equal(kept, words)
 
 
 @pytest.mark.parametrize("module", [guidance, tgate])

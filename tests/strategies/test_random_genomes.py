@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,27 @@ from engine.genome import describe
 from engine.results import Genome
 from engine.search.space import Space, space
 from engine.strategy import Strategy, registry
-from engine.worker.probe import unmet
+from engine.worker.probe import inapplicable
+from tests.strategies.tiny import ARCHITECTURES
 
 STEPS = 3
 SAMPLER: dict[str, dict[str, object]] = {"sampler": {"steps": STEPS}}
+FLOW: dict[str, dict[str, object]] = {"flow_sampler": {"steps": STEPS}}
 PROMPTS = ["a red circle on a white background", "a blue ring on a black background"]
 
 
 def refused(one: Strategy, pipe: Any) -> str | None:
     """Why the technique cannot apply to this pipeline on a CPU, as a study asks it."""
-    unfit = one.function("unfit")
-    return unmet(one.needs, pipe, "unet", "cpu") or (unfit(pipe) if unfit else None)
+    denoiser = "unet" if hasattr(pipe, "unet") else "transformer"
+    return inapplicable(one, pipe, denoiser, "cpu")
 
 
 def here(pipe: Any, without: str = "", **pinned: dict[str, object]) -> Space:
     """All techniques that can apply but for one, with pinned genes."""
     left_out = {name: refused(one, pipe) for name, one in registry().items()}
     reasons = {name: why for name, why in left_out.items() if why is not None or name == without}
-    made = space(registry(), exclude=reasons, fixed=SAMPLER | pinned)
+    sampler = SAMPLER if left_out["sampler"] is None else FLOW
+    made = space(registry(), exclude=reasons, fixed=sampler | pinned)
     assert len(made.strategies) > 8
     return made
 
@@ -78,3 +82,19 @@ def test_many_random_genomes_run_and_take_effect(
     ready: Callable[..., Any], fresh: Callable[[], Any]
 ) -> None:
     assert failures(ready, here(fresh()), 100) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_many_random_genomes_run_on_every_architecture(
+    ready: Callable[..., Any], model: str
+) -> None:
+    """Some are found to act on nothing, which a study shows; none may break or draw nonsense."""
+    rng = np.random.default_rng(1)
+    where = here(ARCHITECTURES[model](), without="compile")
+    broken = {}
+    for genome in (where.sample(rng) for _ in range(100)):
+        why = failure(partial(ready, pipe=ARCHITECTURES[model]()), genome)
+        if why is not None and not why.startswith("{"):
+            broken[describe(genome)] = why
+    assert broken == {}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from engine.strategy import registry
+from tests.strategies.tiny import ARCHITECTURES, tiny_dit
 
 # Imported by name: the library has no types.
 diffusers: Any = import_module("diffusers")
@@ -129,6 +130,43 @@ def test_a_flow_model_is_refused_with_a_reason(
     pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     with pytest.raises(ValueError, match="flow matching"):
         ready({"sampler": {}}, pipe=pipe)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model", ["sdxl", "pixart"])
+def test_other_architectures_run_with_every_solver(
+    ready: Callable[..., Any], model: str, name: str
+) -> None:
+    made = ready({"sampler": {"name": name, "steps": 4}}, pipe=ARCHITECTURES[model]())
+    assert torch.isfinite(made.latents()).all()
+    assert made.reasons() == {"sampler": None}
+
+
+@pytest.mark.parametrize("kind", ["learned", "learned_range"])
+def test_a_learned_variance_is_left_to_the_pipeline(ready: Callable[..., Any], kind: str) -> None:
+    """DPM-Solver would cut the noise of a latent of four channels to three."""
+    expected = ready({"sampler": {"steps": 4}}, pipe=tiny_dit()).latents()
+    pipe = tiny_dit()
+    pipe.scheduler = diffusers.DDPMScheduler(variance_type=kind, clip_sample=False)
+    found = ready({"sampler": {"steps": 4}}, pipe=pipe).latents()
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_solver_that_needs_scaled_noise_is_refused_where_nothing_scales_it(
+    ready: Callable[..., Any],
+) -> None:
+    with pytest.raises(ValueError, match="does not scale its first noise"):
+        ready({"sampler": {"name": "euler"}}, pipe=tiny_dit())
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "unipc", "pndm"])
+def test_class_to_image_follows_its_seed(ready: Callable[..., Any], name: str) -> None:
+    made = ready({"sampler": {"name": name, "steps": 4}}, pipe=tiny_dit())
+    torch.manual_seed(1)
+    first = made.latents(seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(first, made.latents(seed=3))
+    assert made.reasons() == {"sampler": None}
 
 
 def test_a_replaced_scheduler_and_other_steps_are_reported(ready: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from engine.errors import UsageError
 from engine.genome import canonical
 from strategies import split_guidance
+from tests.strategies.tiny import ARCHITECTURES
 
 Ready = Callable[..., Any]
 
@@ -83,15 +84,18 @@ def test_results_come_back_in_the_form_of_the_denoiser(fresh: Callable[[], Any])
     assert pipe._split_guidance_state.split == 2
 
 
-def test_a_pipeline_without_guidance_is_refused() -> None:
-    class Distilled:
-        unet = None
+@pytest.mark.parametrize("model", ["pixart", "dit", "sd3"])
+def test_transformers_split_with_and_without_a_switch(ready: Ready, model: str) -> None:
+    plain = ready({}, pipe=ARCHITECTURES[model](), steps=3)
+    made = ready({"split_guidance": {}}, pipe=ARCHITECTURES[model](), steps=3)
+    torch.testing.assert_close(made.latents(), plain.latents(), atol=1e-3, rtol=1e-3)
+    assert made.pipe._split_guidance_state.split == 3
+    two = ["one", "another"]
+    made.latents(two, guidance_scale=1.0)
+    assert made.pipe._split_guidance_state.split == 0
 
-    with pytest.raises(ValueError, match="no switch for classifier-free guidance"):
-        split_guidance.apply(Distilled(), None)
 
-
-@pytest.mark.parametrize("other", ["deepcache", "tgate"])
+@pytest.mark.parametrize("other", ["deepcache", "tgate", "pab", "faster_cache"])
 def test_techniques_that_keep_results_between_calls_are_refused(other: str) -> None:
     with pytest.raises(UsageError, match=other):
         canonical({"split_guidance": {}, other: {}})

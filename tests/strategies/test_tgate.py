@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from engine.strategy import find
+from engine.worker.probe import inapplicable
+from tests.strategies.tiny import ARCHITECTURES, tiny_pixart
+
 
 def computed(made: Any) -> list[int]:
     """Denoiser calls (from 0) in which some cross-attention processor really ran."""
@@ -132,6 +136,41 @@ def test_sdxl_drops_its_additional_embeddings_too(
     made.latents(prompt=None, **made.pipe.embeddings)
     assert made.batches == [2] * 3 + [1] * 3
     assert made.reasons() == {"tgate": None}
+
+
+def test_pixart_closes_its_gate_without_a_step_callback(ready: Callable[..., Any]) -> None:
+    made = ready({"tgate": {"gate": 0.5}}, pipe=tiny_pixart())
+    batches: list[int] = []
+    made.pipe.transformer.pos_embed.register_forward_pre_hook(
+        lambda _, args: batches.append(args[0].shape[0])
+    )
+    first = made.latents()
+    assert batches == [2] * 3 + [1] * 3
+    assert made.pipe._tgate_state.reused == 3 * len(made.pipe.transformer.transformer_blocks)
+    assert made.reasons() == {"tgate": None}
+    two = ["one", "another"]
+    both = made.latents(two, generator=[torch.Generator().manual_seed(1) for _ in two])
+    torch.testing.assert_close(both[:1], first, atol=1e-4, rtol=1e-4)
+    assert batches[6:] == [4] * 3 + [2] * 3
+    assert torch.equal(made.latents(), first)
+
+
+def test_pixart_with_both_ends_guidance_once(ready: Callable[..., Any]) -> None:
+    genome = {"tgate": {"gate": 0.7}, "guidance": {"start": 0.2, "stop": 0.5}}
+    made = ready(genome, pipe=tiny_pixart())
+    batches: list[int] = []
+    made.pipe.transformer.pos_embed.register_forward_pre_hook(
+        lambda _, args: batches.append(args[0].shape[0])
+    )
+    made.latents(["one", "another"])
+    assert batches == [2, 4, 4, 2, 2, 2]
+    assert set(made.reasons().values()) == {None}
+
+
+@pytest.mark.parametrize("model", ["dit", "sd3", "flux"])
+def test_transformers_without_cross_attention_are_refused(model: str) -> None:
+    pipe = ARCHITECTURES[model]()
+    assert inapplicable(find("tgate"), pipe, "transformer", "cpu") is not None
 
 
 def test_a_single_step_leaves_nothing_behind_the_gate(ready: Callable[..., Any]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from engine.strategy import find
+from engine.worker.probe import inapplicable
 from strategies import tiny_vae
 
 diffusers: Any = import_module("diffusers")
@@ -48,12 +50,16 @@ def wide(pipe: Any) -> Any:
     return pipe
 
 
+def refusal(pipe: Any) -> str | None:
+    return inapplicable(find("tiny_vae"), pipe, "unet", "cpu")
+
+
 def test_it_decodes_in_place_of_the_models_own(
     hub: Path, ready: Callable[..., Any], fresh: Callable[[], Any]
 ) -> None:
     store(hub, "madebyollin/taesd")
     pipe = wide(fresh())
-    assert tiny_vae.unfit(pipe) is None
+    assert refusal(pipe) is None
     made = ready({"tiny_vae": {}}, steps=2, pipe=pipe)
     image = made.latents(output_type="pt", height=128, width=128)
     assert image.shape == (1, 3, 128, 128)
@@ -80,7 +86,7 @@ def test_fusion_layout_and_precision_act_on_it(
 
 
 def test_weights_that_are_not_here_are_named(hub: Path, fresh: Callable[[], Any]) -> None:
-    assert tiny_vae.unfit(wide(fresh())) == (
+    assert refusal(wide(fresh())) == (
         "madebyollin/taesd is not in the hub's cache: hf download madebyollin/taesd"
     )
 
@@ -97,4 +103,4 @@ def test_latents_of_another_kind_are_refused(
     pipe.vae.register_to_config(scaling_factor=1.5305)
     assert "no tiny autoencoder is known" in str(tiny_vae.unfit(pipe))
     pipe.vae.register_to_config(scaling_factor=0.13025)
-    assert "madebyollin/taesdxl is not" in str(tiny_vae.unfit(pipe))
+    assert "madebyollin/taesdxl is not" in str(refusal(pipe))
