@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.config import CONF
 from engine.errors import UsageError
 from engine.strategy import nearest, registry
 
-LISTS = ("strategies", "models", "presets", "hw", "experiments", "studies")
+LISTS = ("strategies", "models", "matrix", "presets", "hw", "experiments", "studies")
 
 
-def show(name: str) -> None:
-    """Print one of ``LISTS``; raises UsageError for any other name."""
+def show(name: str, filters: Mapping[str, str] | None = None) -> None:
+    """Print one of ``LISTS``, the matrix for the models and hardware of ``filters``; raises
+    UsageError for any other name."""
+    if name == "matrix":
+        from engine import matrix
+
+        matrix.show(filters or {})
+        return
     if name == "strategies":
         head, rows = _strategies()
     elif name == "presets":
@@ -23,8 +29,10 @@ def show(name: str) -> None:
         head, rows = _experiments()
     elif name == "studies":
         head, rows = _studies()
-    elif name in ("models", "hw"):
-        head, rows = _options(name)
+    elif name == "models":
+        head, rows = _models()
+    elif name == "hw":
+        head, rows = _hardware()
     else:
         raise UsageError(f"there is no list {name!r}{nearest(name, LISTS)}")
     table(head, rows)
@@ -55,18 +63,16 @@ def _strategies() -> tuple[list[str], list[list[str]]]:
 
 
 def _presets() -> tuple[list[str], list[list[str]]]:
-    """Name, genome and the comment that says where a preset comes from."""
-    import yaml
-
+    """Name, models, devices, genome, and the comments that say where a preset comes from."""
+    from engine import presets
     from engine.genome import describe
 
     rows = []
-    for path in sorted((CONF / "preset").glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        notes = [one.lstrip("# ") for one in text.splitlines() if one.startswith("#")]
-        genome = yaml.safe_load(text)["technique"]
-        rows.append([path.stem, describe(genome), " ".join(notes[1:])])
-    return ["preset", "techniques", "source"], rows
+    for one in map(presets.load, presets.names()):
+        models = " ".join(one.families or one.models)
+        notes = " ".join(one.notes[1:])
+        rows.append([one.name, models, " ".join(one.hw), describe(one.technique), notes])
+    return ["preset", "models", "hardware", "techniques", "source"], rows
 
 
 def _experiments() -> tuple[list[str], list[list[str]]]:
@@ -97,16 +103,36 @@ def _studies() -> tuple[list[str], list[list[str]]]:
     return ["study", "state", "MB", "not needed (+prune=STUDY)"], rows
 
 
-def _options(name: str) -> tuple[list[str], list[list[str]]]:
+def _models() -> tuple[list[str], list[list[str]]]:
+    """The models as they compose, and where their weights can come from here."""
+    from engine import architectures, catalogue, models
+
+    head = ["name", "id", "task", "pipeline", "pixels", "steps", "guidance", "dtype", "weights"]
+    known = {catalogue.entry(name)["id"] for name in architectures.names()}
+    rows = []
+    for name in catalogue.names():
+        data = catalogue.entry(name)
+        places = []
+        if data["weights"] == "hub":
+            size = f"{data['download_gib']:g} GiB" if data["download_gib"] else "model.id"
+            places.append(f"hub ({size}{', gated' if data['gated'] else ''})")
+            places += ["random"] if data["id"] in known else []
+        folder = models.CHECKPOINTS / (data["mini"] or "-")
+        if (folder / "model_index.json").is_file():
+            places.append("mini (random numbers)" if models.untrained(folder) else "mini")
+        pixels = f"{data['width']} x {data['height']}" if data["width"] else None
+        row = [data["name"], data["id"], data["task"], data["pipeline"], pixels, data["steps"]]
+        row += [data["guidance_scale"], data["dtype"], ", ".join(places) or "none here"]
+        rows.append(["-" if cell is None else str(cell) for cell in row])
+    return head, rows
+
+
+def _hardware() -> tuple[list[str], list[list[str]]]:
     import yaml
 
-    columns = {
-        "models": ["name", "id", "pipeline", "width", "height", "steps", "weights", "download_gib"],
-        "hw": ["name", "device", "match", "memory_gib", "threads"],
-    }[name]
-    folder = CONF / {"models": "model", "hw": "hw"}[name]
+    columns = ["name", "device", "match", "memory_gib", "threads"]
     rows = []
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted((CONF / "hw").glob("*.yaml")):
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         rows.append(["-" if data[c] is None else str(data[c]) for c in columns])
     return columns, rows

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import console, results
-from engine.config import CONF
+from engine import console, presets, results
 from engine.errors import UsageError
-from engine.genome import canonical, describe
+from engine.genome import canonical, describe, key
 from engine.program import context
 from engine.references import alone
 from engine.results import Genome
 from engine.search import Proposal
 from engine.search.archive import MARGINS
 from engine.search.space import Space, space
-from engine.strategy import Strategy, nearest, registry
+from engine.strategy import Strategy, Value, nearest, registry
 
 if TYPE_CHECKING:
     from engine.arms import Arms
@@ -110,7 +109,7 @@ def _grids(config: Config, arms: Arms, excluded: dict[str, str]) -> Grids | None
     return grids if given is not None or grids else None
 
 
-def starting(config: Config, here: Space, folder: Path) -> list[Proposal]:
+def starting(config: Config, here: Space, folder: Path, arms: Arms) -> list[Proposal]:
     """The genomes that ``search.start`` names, legal in the space, each once.
 
     They are settled when a study begins and kept in ``start.json``, so that it resumes with the
@@ -122,7 +121,8 @@ def starting(config: Config, here: Space, folder: Path) -> list[Proposal]:
         return [Proposal(row["genome"], row["origin"]) for row in rows]
     found: dict[str, Proposal] = {}
     for name in config.search.start:
-        for origin, genome in _named(str(name), config):
+        named = _presets(config, here, arms) if name == presets.ALL else _named(str(name), config)
+        for origin, genome in named:
             fitted = here.fitted(genome)
             if not here.legal(fitted):
                 console.say(f"start: left out from {origin}, not in this space: {describe(genome)}")
@@ -135,39 +135,70 @@ def starting(config: Config, here: Space, folder: Path) -> list[Proposal]:
     return proposals
 
 
+def _presets(config: Config, here: Space, arms: Arms) -> Iterator[tuple[str, Genome]]:
+    """The presets of the model's family for this hardware, whole; says which are left out and why.
+
+    A preset that one of its techniques cannot enter is no longer what its source describes, so
+    nothing of it is measured. Where it names no sampler it gets the baseline's.
+    """
+    chosen, useless = presets.fitting(config.model, arms.machine.device)
+    own = key(arms.baseline)
+    for preset in chosen:
+        genome = here.fitted(_with_sampler(preset.technique, here, arms))
+        found = here.found(genome)
+        lacking = [f"{n}: {here.excluded[n]}" for n in preset.technique if n in here.excluded]
+        lacking += [
+            f"technique.{name}.{gene}={value} is not searched here"
+            for name, genes in preset.technique.items()
+            for gene, value in genes.items()
+            if name in genome and gene not in here.fixed.get(name, {})
+            if genome[name][gene] != value
+        ]
+        if lacking:
+            useless[preset.name] = "; ".join(lacking)
+        elif found is not None and key(found) == own:
+            useless[preset.name] = "it is the baseline"
+        else:
+            yield f"preset:{preset.name}", genome
+    for name, why in useless.items():
+        console.say(f"start: left out preset {name}, {why}")
+
+
+def _with_sampler(genome: Genome, here: Space, arms: Arms) -> Genome:
+    """The genome with every slot filled that may not be empty: as the baseline fills it, else by
+    the defaults with as many steps as the model's authors take."""
+    filled = dict(genome)
+    for slot, choices in here.slots.items():
+        if not here.always(slot) or any(one.name in genome for one in choices):
+            continue
+        own = next((one for one in choices if one.name in arms.baseline), None)
+        if own is not None:
+            filled[own.name] = arms.baseline[own.name]
+            continue
+        steps: dict[str, Value] = {
+            gene.name: max(int(gene.low or 1), min(arms.subject.steps, int(gene.high or 1)))
+            for gene in choices[0].genes.values()
+            if gene.sets == "steps"
+        }
+        filled[choices[0].name] = steps
+    return canonical(filled)
+
+
 def _named(name: str, config: Config) -> list[tuple[str, Genome]]:
     """The genomes of a study's front, of a preset or of a recipe file, with their origin."""
     studies = Path(config.paths.outputs) / "sweeps"
     file = Path(name).expanduser()
     if file.suffix in (".yaml", ".yml"):
-        return [(f"recipe:{file.name}", _technique(file, f"search.start={name}"))]
+        what = f"search.start={name}"
+        return [(f"recipe:{file.name}", presets.technique(presets.mapping(file, what), file, what))]
     front = studies / name / "front.json"
     if front.is_file():
         rows = json.loads(front.read_text(encoding="utf-8"))["front"]
         return [(f"study:{name}", canonical(row["genome"])) for row in rows]
-    preset = CONF / "preset" / f"{name}.yaml"
-    if preset.is_file():
-        return [(f"preset:{name}", _technique(preset, f"preset {name}"))]
+    if name in presets.names():
+        return [(f"preset:{name}", presets.load(name).technique)]
     known = [path.parent.name for path in studies.glob("*/front.json")]
-    known += [path.stem for path in (CONF / "preset").glob("*.yaml")]
     raise UsageError(
         f"search.start={name} is no finished study, no preset and no recipe.yaml"
-        f"{nearest(name, known)}"
+        f"{nearest(name, [*known, *presets.names(), presets.ALL])}"
     )
-
-
-def _technique(path: Path, what: str) -> Genome:
-    """The checked genome of a recipe or preset; nothing else of the file is used."""
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{what} cannot be read: {reason}") from None
-    if not isinstance(data, Mapping) or not isinstance(data.get("technique"), Mapping):
-        raise UsageError(f"{what}: {path} has no technique: {{NAME: {{GENE: VALUE}}}}")
-    for name, genes in data["technique"].items():
-        if genes is not None and not isinstance(genes, Mapping):
-            raise UsageError(f"{what}: technique {name} is {genes!r}; write {{GENE: VALUE}}")
-    return canonical({str(n): dict(genes or {}) for n, genes in data["technique"].items()})

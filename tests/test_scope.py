@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.config import CONF
 from engine.errors import UsageError
 from engine.genome import canonical
 from engine.schema import Config
@@ -23,12 +22,20 @@ SMALL = "search.only={sampler: {}, deepcache: {}, tgate: {}, tome: {}, guidance:
 
 
 def arms(fast: tuple[str, ...] = ("float32",), **refused: str) -> Any:
-    """A machine and a model to which everything applies but what is refused."""
+    """A machine and a model of noise to which everything applies but what is refused."""
+    refused = {"flow_sampler": "this model predicts noise"} | refused
     return SimpleNamespace(
         applicable=lambda: dict.fromkeys(registry()) | refused,
         machine=SimpleNamespace(device="cpu", fast_dtypes=fast),
         subject=SimpleNamespace(
-            steps=50, guidance_scale=5.0, height=64, width=64, batch=1, device="cpu", dtype=""
+            steps=50,
+            guidance_scale=5.0,
+            height=64,
+            width=64,
+            batch=1,
+            device="cpu",
+            dtype="",
+            task="text",
         ),
         baseline=canonical({"sampler": {"steps": 20}}),
     )
@@ -125,13 +132,13 @@ def test_a_study_starts_from_a_study_a_preset_and_a_recipe(
     recipe = {"technique": {"sampler": {"steps": 7}, "tome": {"ratio": 0.3}}, "measured": {}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     here = search_space(config, arms())
-    found = starting(config, here, tmp_path)
+    found = starting(config, here, tmp_path, arms())
     assert [p.origin for p in found] == ["study:earlier", "preset:unet-tgate", "recipe:recipe.yaml"]
     assert found[0].genome == earlier
     assert found[2].genome["tome"]["ratio"] == 0.3
     # A study that resumes starts from the same, whatever has become of the files.
     (tmp_path / "recipe.yaml").unlink()
-    assert starting(config, here, tmp_path) == found
+    assert starting(config, here, tmp_path, arms()) == found
 
 
 @pytest.mark.parametrize(
@@ -146,12 +153,72 @@ def test_a_start_that_means_nothing_is_refused(
 ) -> None:
     config = composed(SMALL, f"paths.outputs={tmp_path}", f"search.start=[{name}]")
     with pytest.raises(UsageError, match=words):
-        starting(config, search_space(config, arms()), tmp_path)
+        starting(config, search_space(config, arms()), tmp_path, arms())
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "preset").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_preset_is_legal_and_names_its_source(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert canonical(yaml.safe_load(text)["technique"])
-    assert f"search.start=[{path.stem}]" in text
-    assert "README" in text or "arXiv" in text
+def test_a_quick_sweep_starts_from_the_presets_that_can_run_here_and_says_which_cannot(
+    composed: Composed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = composed("+sweep=quick", f"paths.outputs={tmp_path}")
+    here = arms(tome="tomesd is not installed")
+    found = starting(config, search_space(config, here), tmp_path, here)
+    genomes = {p.origin.removeprefix("preset:"): p.genome for p in found}
+    assert {"unet-deepcache", "unet-tgate", "unipc", "cpu-int8"} <= set(genomes)
+    assert 5 <= len(genomes) <= 8
+    # Nothing of a preset is measured where one of its techniques cannot run.
+    assert not {"unet-tome", "cpu-bfloat16", "cuda-native", "sdxl-tome"} & set(genomes)
+    said = capsys.readouterr().out
+    assert "left out preset unet-tome, tome: tomesd is not installed" in said
+    assert "left out preset cpu-bfloat16, precision: none of its dtypes is fast here" in said
+    assert "cuda-native" not in said
+    # A preset without a sampler is the baseline and that technique.
+    assert set(genomes["cpu-int8"]) == {"sampler", "dynamic_int8"}
+    assert genomes["cpu-int8"]["sampler"] == here.baseline["sampler"]
+
+
+def test_a_preset_without_a_sampler_takes_the_models_own_steps_where_the_baseline_has_none(
+    composed: Composed, tmp_path: Path
+) -> None:
+    config = composed("+sweep=quick", "model.steps=12", f"paths.outputs={tmp_path}")
+    here = arms()
+    here.baseline = {}
+    here.subject.steps = 12
+    found = starting(config, search_space(config, here), tmp_path, here)
+    steps = {p.origin: p.genome["sampler"]["steps"] for p in found}
+    assert steps["preset:cpu-int8"] == 12
+    # What takes more steps than the model itself is no acceleration.
+    assert set(steps) == {"preset:cpu-int8", "preset:unipc"}
+
+
+def test_a_preset_whose_values_are_not_searched_is_left_out(
+    composed: Composed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = composed("+sweep=quick", f"paths.outputs={tmp_path}")
+    here = arms(("float32", "float16"))
+    found = starting(config, search_space(config, here), tmp_path, here)
+    assert "preset:cpu-bfloat16" not in {p.origin for p in found}
+    said = capsys.readouterr().out
+    assert "cpu-bfloat16, technique.precision.dtype=bfloat16 is not searched here" in said
+
+
+def test_a_preset_that_is_the_baseline_is_left_out(
+    composed: Composed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = composed("+sweep=quick", f"paths.outputs={tmp_path}")
+    here = arms()
+    here.baseline = canonical({"sampler": {"name": "unipc", "steps": 10, "spacing": "trailing"}})
+    found = starting(config, search_space(config, here), tmp_path, here)
+    assert "preset:unipc" not in {p.origin for p in found}
+    assert "left out preset unipc, it is the baseline" in capsys.readouterr().out
+
+
+def test_a_preset_that_differs_from_the_baseline_in_steps_alone_is_left_out_where_they_stay(
+    composed: Composed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = composed(
+        "+sweep=quick", "model=dit-mini", "goal.keep_steps=true", f"paths.outputs={tmp_path}"
+    )
+    here = arms()
+    found = starting(config, search_space(config, here), tmp_path, here)
+    assert "left out preset dpmpp-15, it is the baseline" in capsys.readouterr().out
+    assert {p.genome["sampler"]["steps"] for p in found} == {20}
