@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from engine.errors import UsageError
 from engine.evaluate import Evaluator
 from engine.genome import describe, key
 from engine.measure.statistics import Interval, combine
-from engine.results import Result
+from engine.results import Genome, Result
 from engine.schema import Config
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def _single(
     with Evaluator(config, machine, folder) as evaluator:
         book = handover.Book(named, evaluator, folder, line, cfg)
         with console.working("loading the libraries and the baseline"):
-            _refuse_inapplicable(config, evaluator)
+            reasons = evaluator.arms.applicable()
+        config = replace(config, technique=fitting(config, reasons, arguments))
         with console.working("A/A control: the baseline against itself"):
             book.control()
         text = evaluator.arms.program(config.technique)
@@ -85,15 +87,22 @@ def _shown(book: handover.Book, result: Result, folder: Path) -> dict[str, float
     return {"speedup": result.speedup or 0.0, "loss": result.loss or 0.0}
 
 
-def _refuse_inapplicable(config: Config, evaluator: Evaluator) -> None:
-    reasons = evaluator.arms.applicable()
+def fitting(config: Config, reasons: Mapping[str, str | None], arguments: Sequence[str]) -> Genome:
+    """The composed techniques; those of the default composition that cannot apply to this model
+    are left out, those that were asked for are refused with a UsageError."""
+    asked = any(re.match(r"\+*(technique|experiment)[=.]", text) for text in arguments)
+    able = {n: genes for n, genes in config.technique.items() if reasons[n] is None}
     for name in config.technique:
-        if reasons[name] is not None:
-            able = ", ".join(n for n, reason in reasons.items() if reason is None)
+        if name in able:
+            continue
+        if asked or not able:
+            known = ", ".join(n for n, reason in reasons.items() if reason is None)
             raise UsageError(
                 f"technique {name} cannot apply to model {config.model.name}: {reasons[name]}; "
-                f"these can: {able}"
+                f"type technique=[NAME,...] with some of these: {known}"
             )
+        console.say(f"left out: {name}, {reasons[name]}")
+    return able
 
 
 def _again(config: Config, folder: Path, out: Path) -> dict[str, float] | None:

@@ -9,14 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import models, program, prune
+from engine import architectures, calibration, controlnet, lora, models, program, prune
 from engine.asked import Asked
 from engine.errors import TrialError, UsageError
 from engine.genome import canonical, describe
+from engine.inputs import Inputs, labels_of
+from engine.needs import idle
 from engine.program import Subject
 from engine.requests import Request
 from engine.results import Genome
 from engine.schema import Config
+from engine.strategy import find
 from engine.worker.pool import Answer, Load, Pool, Worker
 
 if TYPE_CHECKING:
@@ -89,11 +92,21 @@ class Arms:
         self.machine = machine
         self.folder = folder
         self.accounts = Accounts()
-        self.asked = Asked(config)
         self.location = models.locate(config.model, config.paths.models)
-        self.subject = subject(config, machine, self.location)
+        if self.location.is_random:
+            architectures.require_room(config.model, machine.device, _free_gib(machine))
+        labels = labels_of(Path(self.location.path_or_id))
+        self.asked = Asked(config, Inputs(config.model, folder, labels))
+        net = controlnet.beside(config.model, self.location, config.paths.models)
+        loras = lora.located(config.model.lora, config.paths.models)
+        self.subject = replace(
+            subject(config, machine, self.location, net, loras), shapes=self.asked.measured()
+        )
+        # What a program says, and what the model is published as, lie in these folders.
+        names = (config.model.id, self.subject.id)
+        self._models = dict.fromkeys(names, self.location.for_worker) | self.location.configs
+        self._models |= {net.id: net.folder} if net else {}
         self.baseline = canonical(config.baseline.technique)
-        self._models = {config.model.id: self.location.path_or_id}
         self._pool = Pool(machine.device, folder / "logs", environment(config, machine))
         self._base: Baseline | None = None
 
@@ -102,7 +115,9 @@ class Arms:
         self._pool.close()
 
     def program(self, genome: Genome) -> str:
-        return program.generate(self.subject, genome, describe(genome))
+        """The text; what its techniques must measure of the model is measured first."""
+        found = calibration.measured(self, genome)
+        return program.generate(self.subject, genome, describe(genome), found)
 
     @contextlib.contextmanager
     def running(
@@ -198,6 +213,15 @@ class Arms:
 
     def applicable(self) -> dict[str, str | None]:
         """Strategy to the reason why it cannot apply to this model here; None where it can."""
+        reasons = self._probed()
+        asked = self.subject
+        return {
+            name: why or idle(find(name), asked.steps, asked.guidance_scale)
+            for name, why in reasons.items()
+        }
+
+    def _probed(self) -> dict[str, str | None]:
+        """What the worker says that has loaded the pipeline."""
         denoiser, device = self.subject.denoiser, self.machine.device
         if self.config.baseline.program is not None:
             # The user's pipeline may be changed in any way; what a strategy gets is the plain one.
@@ -212,13 +236,20 @@ class Arms:
         return reasons
 
 
-def subject(config: Config, machine: Machine, location: models.Location) -> Subject:
-    """What the programs of this configuration run."""
+def subject(
+    config: Config,
+    machine: Machine,
+    location: models.Location,
+    net: controlnet.Beside | None = None,
+    loras: tuple[lora.Lora, ...] = (),
+) -> Subject:
+    """What the programs of this configuration run; ``net`` and ``loras`` are loaded with it."""
     model = config.model
-    named = model.weights not in ("mini", "hub")
+    name = model.id if model.weights in ("hub", "random") else location.path_or_id
     return Subject(
         name=model.name,
-        id=location.path_or_id if named else model.id,
+        # A miniature goes by its own name, whatever it stands for.
+        id=Path(location.path_or_id).name if location.is_mini else name,
         revision=None if location.is_mini else location.revision,
         pipeline=model.pipeline,
         denoiser=model.denoiser,
@@ -228,8 +259,24 @@ def subject(config: Config, machine: Machine, location: models.Location) -> Subj
         width=model.width,
         miniature=location.is_mini,
         device=machine.device,
+        config=location.config,
+        dtype="float32" if machine.device == "cpu" else model.dtype,
+        task=model.task,
+        controlnet=net.id if net else None,
+        controlnet_revision=net.revision if net else None,
+        loras=loras,
+        call=model.call,
         shapes=config.workload.shapes,
     )
+
+
+def _free_gib(machine: Machine) -> float:
+    """Memory that a worker's weights can take: of the accelerator where there is one."""
+    if machine.device_memory_gib is not None:
+        return machine.device_memory_gib
+    import psutil
+
+    return float(psutil.virtual_memory().available / 2**30)
 
 
 def environment(config: Config, machine: Machine) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import models
+from engine.inputs import Inputs
 from engine.measure.paired import Pairs
 from engine.requests import Case, Request, Shape, read_cases, split
 
@@ -17,24 +18,45 @@ if TYPE_CHECKING:
     from engine.schema import Config
 
 
+SIZES = 8
+"""Sizes of a user's images that a program names as measured."""
+
+
 class Asked:
     """Cases, requests and chance of one configuration; all follow from it, so that a study can be
     repeated. The parts search and acceptance share no prompt."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, inputs: Inputs) -> None:
         self._config = config
+        self._inputs = inputs
         self.shapes: tuple[Shape, ...] = config.workload.shapes
         self._own: dict[str, list[Case]] | None = None
         if config.data is not None:
-            self._own = split(read_cases(Path(config.data).expanduser()))
+            cases = read_cases(Path(config.data).expanduser())
+            inputs.check(cases, f"data={config.data}")
+            self._own = split(cases)
+        inputs.check_shapes(self.shapes)
+
+    def measured(self) -> tuple[Shape, ...]:
+        """The shapes that programs are measured for: the workload's or, where images to start
+        from keep their size, the commonest sizes of the user's; none for the model's own."""
+        if self.shapes or self._own is None or self._config.model.task != "image":
+            return self.shapes
+        from PIL import Image
+
+        sizes: Counter[tuple[int, int]] = Counter()
+        for case in (case for part in self._own.values() for case in part):
+            with Image.open(str(case.image)) as image:
+                sizes[image.height, image.width] += 1
+        return tuple(Shape(height, width) for (height, width), _ in sizes.most_common(SIZES))
 
     def cases(self, count: int, part: str, salt: int = 0) -> list[Case]:
         """``count`` cases of a part; ``salt`` chooses others of the same part."""
         if self._config.prompt is not None:
-            return [Case(self._config.prompt)] * count
+            return [self._inputs.case(self._config.prompt)] * count
         seed = self._config.search.seed + 7919 * salt
         if self._own is None:
-            return [Case(text) for text in models.prompts(self._config.model, count, seed, part)]
+            return self._inputs.cases(count, seed, part)
         import numpy as np
 
         pool = self._own[part]

@@ -97,7 +97,7 @@ def normalised(call: Call, now: datetime) -> Call:
     typed = [part for text in call.overrides for part in _unfolded(text)]
     spelled = (_spelled(text, multirun) for text in typed)
     overrides = [text for text in spelled if text is not None]
-    call = Call(call.flags, tuple(overrides))
+    call = Call(call.flags, tuple(_in_order(overrides)))
     if call.shows:
         return call
     implied = any(re.match(r"\+(sweep=|experiment=ablation_)", text) for text in call.overrides)
@@ -108,6 +108,15 @@ def normalised(call: Call, now: datetime) -> Call:
         name = f"study={model}-{now:%Y%m%d-%H%M%S}"
         call = Call(call.flags, (*call.overrides, name))
     return call
+
+
+def _in_order(overrides: list[str]) -> list[str]:
+    """The sweep behind debug=: of groups that set the same key the last one counts, and what a
+    sweep is, debug= must not change."""
+    sweeps = [text for text in overrides if text.startswith("+sweep=")]
+    rest = [text for text in overrides if text not in sweeps]
+    debug = [index for index, text in enumerate(rest, 1) if text.startswith("+debug=")]
+    return [*rest[: debug[-1]], *sweeps, *rest[debug[-1] :]] if debug else overrides
 
 
 def _unfolded(text: str) -> list[str]:
@@ -127,6 +136,9 @@ def _spelled(text: str, multirun: bool) -> str | None:
     if key == "debug" and value.lower() in ("true", "false"):
         # Hydra takes debug=true for a group option, since conf/debug/ is a group.
         return "+debug=on" if value.lower() == "true" else None
+    if key == "model.call":
+        # Its keywords are the pipeline's, so the composed config cannot know them all.
+        return f"++{key}={value}"
     if key in APPENDED:
         return f"+{key}={value}"
     if key == "request" or (key == "prompt" and not multirun and value != "null"):

@@ -30,6 +30,9 @@ DiffAgent finds the fastest way to run a diffusion model without losing quality.
   python -m engine 'technique=[sampler,deepcache]' technique.deepcache.interval=3
   python -m engine +sweep=ga                           the main job: search; front, report, program
   python -m engine model=sd15 hw=cuda +sweep=ga        the same on a real model
+  python -m engine +sweep=quick                        minutes: only the presets that are meant for
+                                                       this model and hardware; its end names the
+                                                       search that goes on from them
   python -m engine +sweep=ga study=mine search.minutes=30
                                                        a named study; the same command resumes it
   python -m engine +sweep=ga data=prompts.txt          your own prompts (one a line, or JSON lines)
@@ -44,6 +47,9 @@ DiffAgent finds the fastest way to run a diffusion model without losing quality.
                                                        also +prune=all, and +prune=cache
   python -m engine +prune=mine yes=true                removes them
   python -m engine +list=strategies                    or models, presets, hw, experiments, studies
+  python -m engine +list=matrix model=sd15,flux hw=h100
+                                                       which technique applies to which model
+                                                       there, and why not
   python -m engine +doctor                             what this machine can do, and the remedies
 
 Any key of conf/ can be set as key=value; --cfg job shows them all, debug=true shows tracebacks.
@@ -88,12 +94,17 @@ def _listing(call: Call) -> int | None:
     asked = [t for t in call.overrides if re.match(r"\+?(list(=|$)|doctor($|=true$))", t, re.I)]
     if not asked:
         return None
-    if len(call.overrides) > 1 or call.flags:
-        raise UsageError(f"{asked[0]} stands alone; leave out the other arguments")
-    if asked[0].lstrip("+").startswith("list"):
+    name = asked[0].lstrip("+")
+    others = [text.lstrip("+").partition("=") for text in call.overrides if text != asked[0]]
+    filters = {key: value for key, _, value in others}
+    allowed = {"model", "hw"} if name == "list=matrix" else set()
+    if set(filters) - allowed or len(call.overrides) > 1 + len(filters) or call.flags:
+        but = " but for model= and hw=" if allowed else ""
+        raise UsageError(f"{asked[0]} stands alone{but}; leave out the other arguments")
+    if name.startswith("list"):
         from engine.listing import show
 
-        show(asked[0].partition("=")[2])
+        show(name.partition("=")[2], filters)
         return 0
     from engine.doctor import show as show_doctor
 

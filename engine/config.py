@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from engine import adopt, models
 from engine.errors import UsageError
 from engine.genome import from_config
+from engine.lora import loras_of
 from engine.requests import shapes_of
-from engine.schema import Config, OneOf, Parsed, Within
-from engine.strategy import Strategy, nearest, registry
+from engine.schema import BaselineConfig, Config, ModelConfig, OneOf, Parsed, Within
+from engine.strategy import Strategy, Value, nearest, registry
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -129,10 +131,10 @@ def read(cfg: DictConfig) -> Config:
 
 def from_mapping(data: Mapping[str, Any]) -> Config:
     """``read`` for plain data, such as a stored ``run.json``."""
-    config: Config = _build(Config, data, "")
-    model, workload = config.model, config.workload
-    shapes = shapes_of(workload.shapes, model.height, model.width)  # type: ignore[arg-type]
-    config = dataclasses.replace(config, workload=dataclasses.replace(workload, shapes=shapes))
+    if isinstance(data.get("model"), Mapping) and {"name", "weights"} <= set(data["model"]):
+        cache = data["paths"].get("models") if isinstance(data.get("paths"), Mapping) else None
+        data = {**data, "model": adopt.filled(data["model"], cache)}
+    config = _settled(_build(Config, data, ""))
     if config.study is not None and not re.fullmatch(r"[\w][\w.-]*", config.study):
         raise UsageError(
             f"study={config.study!r} is not a name; use letters, digits, '.', '_' and '-'"
@@ -144,6 +146,62 @@ def from_mapping(data: Mapping[str, Any]) -> Config:
     if config.trial is None and (config.program or config.diff):
         raise UsageError("program and diff show a trial; name it, such as +trial=mine/17")
     return config
+
+
+def _settled(config: Config) -> Config:
+    """The configuration with what follows from its model; the same again changes nothing."""
+    model = config.model
+    model = dataclasses.replace(model, lora=loras_of(model.lora), call=keywords_of(model.call))
+    model = models.as_run(model)
+    goal = config.goal
+    if models.unmeasured(model) is not None:
+        if goal.quality == "same_image":
+            raise UsageError(
+                f"goal.quality=same_image needs trained weights, and {models.unmeasured(model)}; "
+                "type goal.quality=prompt_score, which then bounds no loss"
+            )
+        goal = dataclasses.replace(goal, max_loss=None, accuracy_drop=None)
+    workload = config.workload
+    shapes = shapes_of(workload.shapes, model.height, model.width)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        config,
+        model=model,
+        goal=goal,
+        baseline=fitted(config.baseline, model),
+        workload=dataclasses.replace(workload, shapes=shapes),
+    )
+
+
+def fitted(baseline: BaselineConfig, model: ModelConfig) -> BaselineConfig:
+    """The baseline without its sampler where the model's own schedule is the stronger one: for a
+    flow, which that sampler cannot integrate, and where the model takes no more steps anyway."""
+    sampler = baseline.technique.get("sampler")
+    if not baseline.fitted or sampler is None:
+        return baseline
+    if model.prediction != "flow" and model.steps > int(sampler["steps"]):
+        return baseline
+    rest = {name: genes for name, genes in baseline.technique.items() if name != "sampler"}
+    label = " and ".join(["the model's own schedule", *rest])
+    return dataclasses.replace(baseline, technique=rest, label=label)
+
+
+def keywords_of(call: Mapping[str, object]) -> dict[str, Value]:
+    """``model.call``, checked: plain values, and none that another key decides."""
+    decided = {
+        "num_inference_steps": "model.steps",
+        "guidance_scale": "model.guidance_scale",
+        "height": "model.height",
+        "width": "model.width",
+        "prompt": "prompt",
+    }
+    for name, value in call.items():
+        if name in decided:
+            raise UsageError(f"model.call.{name} is not allowed; type {decided[name]}=VALUE")
+        if not name.isidentifier() or not isinstance(value, bool | int | float | str):
+            raise UsageError(
+                f"model.call.{name} is {value!r}; it takes a number, a text, true or false"
+            )
+    return {name: value for name, value in call.items() if isinstance(value, Value)}
 
 
 def _build(cls: Any, data: object, prefix: str) -> Any:
@@ -158,7 +216,7 @@ def _build(cls: Any, data: object, prefix: str) -> Any:
     for name, item in names.items():
         path = prefix + name
         if name not in data:
-            if item.default is dataclasses.MISSING:
+            if item.default is dataclasses.MISSING is item.default_factory:
                 raise UsageError(f"key {path} is missing from the composed configuration")
         elif name == "technique":
             values[name] = from_config(data[name])

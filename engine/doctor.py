@@ -16,7 +16,7 @@ from engine.hardware import (
     usable_cores,
 )
 from engine.listing import table
-from engine.models import CHECKPOINTS
+from engine.models import CHECKPOINTS, untrained
 from engine.prune import compile_cache, compiled, paths_of
 from engine.schema import PathsConfig
 from engine.strategy import Needs, registry
@@ -83,7 +83,8 @@ def _compiled(cache: Path) -> Row:
 def _miniature() -> Row:
     names = sorted(path.parent.name for path in CHECKPOINTS.glob("*/model_index.json"))
     if "sd-mini" in names:
-        return "miniature", "yes", ", ".join(names), ""
+        shown = [f"{n} (not trained)" if untrained(CHECKPOINTS / n) else n for n in names]
+        return "miniature", "yes", ", ".join(shown), ""
     return "miniature", "no", "no weights", "python -m engine.minis.train sd-mini preset=cpu"
 
 

@@ -8,13 +8,14 @@ only itself.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import results
+from engine import models, results
 from engine.arms import Arms, Facts
 from engine.drawn import Drawn
 from engine.errors import TrialError
@@ -52,8 +53,15 @@ class Evaluator:
         self.arms = Arms(config, machine, folder)
         self.accounts = self.arms.accounts
         self.asked = self.arms.asked
-        self.scoring = Scoring(config.model, self.arms.location.is_mini, config.paths.models)
-        scored = config.measure.scored_prompts
+        self.unmeasured = models.unmeasured(config.model)
+        """Why no quality is measured, if the weights are the reason."""
+        self.scoring = Scoring(
+            config.model,
+            self.arms.location.is_mini,
+            config.paths.models,
+            measured=self.unmeasured is None,
+        )
+        scored = config.measure.scored_prompts if self.unmeasured is None else 0
         rng = self.asked.rng("scored")
         pairs = self.asked.pairs(scored, "search", rng) if scored else None
         self._drawn = Drawn(
@@ -126,7 +134,8 @@ class Evaluator:
     def _hopeless(self, result: Result) -> str | None:
         """Why a candidate is not worth more prompts, in words; None where it is."""
         goal = self.config.goal
-        if result.loss is not None and result.loss > max(HOPELESS_LOSS, 4 * goal.max_loss):
+        limit = math.inf if goal.max_loss is None else max(HOPELESS_LOSS, 4 * goal.max_loss)
+        if result.loss is not None and result.loss > limit:
             return "hopeless loss"
         # What saves memory may be slow.
         if (result.speedup or 0.0) < HOPELESS_SPEED and goal.memory_gib is None:

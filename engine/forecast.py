@@ -52,11 +52,13 @@ class Work:
     front: int
 
     @classmethod
-    def of(cls, config: Config) -> Work:
+    def of(cls, config: Config, start: int | None = None) -> Work:
+        """``start`` counts the candidates that the study starts from, where that is known."""
         from engine.study import ACCEPTED
 
         search = config.search
-        candidates = search.population * search.generations + len(search.start)
+        first = len(search.start) if start is None else start
+        candidates = search.population * search.generations + first
         # A quarter fails or is no faster, however few there are.
         accepted = min(max(1, round(0.75 * candidates)), ACCEPTED)
         return cls(candidates, accepted, max(1, accepted // 3))

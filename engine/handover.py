@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 import time
@@ -17,6 +18,7 @@ from engine import goal as goals
 from engine.errors import TrialError
 from engine.evaluate import Evaluator
 from engine.genome import describe
+from engine.program import usage
 from engine.results import Genome, Result, write_json
 from engine.schema import Config
 from engine.search import Proposal, archive
@@ -26,9 +28,18 @@ if TYPE_CHECKING:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line that runs, and resumes, a study with these overrides."""
+    """The command line that runs, and resumes, a study with these overrides: by the genetic sweep
+    where they name no other."""
     shown = [a for a in arguments if not a.startswith("hydra.")]
-    return shlex.join(["python", "-m", "engine", "+sweep=ga", *shown])
+    named = any(re.match(r"\+*sweep=", a) for a in shown)
+    return shlex.join(["python", "-m", "engine", *([] if named else ["+sweep=ga"]), *shown])
+
+
+def following(arguments: Sequence[str], study: str) -> str:
+    """The command line of the long search that starts from a study with these overrides."""
+    own = re.compile(r"\+*(sweep|study|search\.(start|generations))=")
+    kept = [a for a in arguments if not own.match(a)]
+    return command([*kept, f"search.start=[{study}]"])
 
 
 def write_proposal(folder: Path, trial: int, proposal: Proposal) -> None:
@@ -77,9 +88,13 @@ def report_trial(config: Config, folder: Path, result: Result) -> None:
 
 def _planned(config: Config, folder: Path) -> int:
     """Trials of the whole study: what it starts from and its generations."""
+    return _started(folder) + config.search.population * config.search.generations
+
+
+def _started(folder: Path) -> int:
+    """Trials that a study starts from."""
     path = folder / "start.json"
-    start = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return len(start) + config.search.population * config.search.generations
+    return len(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0
 
 
 def _first_pair(folder: Path, result: Result) -> Path:
@@ -116,6 +131,8 @@ class Book:
         self.evaluator = evaluator
         self.folder = folder
         self.best: dict[str, Any] | None = None
+        self.rows: list[dict[str, Any]] = []
+        """The front, once the study has finished."""
         self._path = folder / "study.json"
         self._started = time.monotonic()
         before: dict[str, Any] = {}
@@ -138,6 +155,7 @@ class Book:
             "data": evaluator.asked.data(),
             "workload": evaluator.asked.workload(),
             "miniature": evaluator.arms.location.is_mini,
+            "unmeasured": evaluator.unmeasured,
             "config": OmegaConf.to_yaml(OmegaConf.create(shown), resolve=True),
             "control": before.get("control"),
             "plain": before.get("plain"),
@@ -154,6 +172,8 @@ class Book:
         if control is not None:
             span = f"{control['low']:.3f} to {control['high']:.3f}"
             console.say(f"A/A control: {span}, {control['word']}")
+        if self.data["unmeasured"]:
+            console.say(f"quality: not measured ({self.data['unmeasured']})")
         self.data["baseline"] = {
             "name": self.config.baseline.name,
             "label": self.config.baseline.label,
@@ -171,7 +191,7 @@ class Book:
             f"machine: {machine.device_name}, {machine.cores} cores, {machine.memory_gib:g} GiB; "
             f"fast dtypes: {', '.join(machine.fast_dtypes)}"
         )
-        work = forecast.Work.of(config)
+        work = forecast.Work.of(config, _started(self.folder))
         pictures = forecast.pictures(self.evaluator)
         program = len(self.evaluator.arms.baseline_program())
         space = forecast.disk(config, pictures, program, work)
@@ -230,7 +250,7 @@ class Book:
                 "trial": top.trial,
                 "loss": top.loss,
             }
-        rows = [self.row(result) for result in self._front(accepted)]
+        self.rows = rows = [self.row(result) for result in self._front(accepted)]
         self.best = next((row for row in rows if row["meets_goal"]), None)
         study = self.save(told)
         control = study["control"] or {}
@@ -316,8 +336,10 @@ class Book:
             for name in ("speedup", "speedup_low", "speedup_high", "loss", "loss_low", "loss_high")
         }
         model = self.config.model
+        loras = [dataclasses.asdict(lora) for lora in self.evaluator.arms.subject.loras]
         recipe = {
-            "model": {"name": model.name, "id": model.id, "revision": model.revision},
+            "model": {"name": model.name, "id": model.id, "revision": model.revision}
+            | ({"lora": loras} if loras else {}),
             "technique": best["genome"],
             "baseline": self.config.baseline.technique,
             "measured": measured | {"hw": self.evaluator.machine.profile()},
@@ -334,14 +356,19 @@ class Book:
                 "\nIt was measured on a miniature: the figures do not carry over to other models. "
                 "Away from the repository give the miniature's folder with `--model`.\n"
             )
-        loss = "not measured" if best["loss"] is None else f"{100 * best['loss']:.1f} %"
+        from engine.report.text import quality_unmeasured
+
+        quality = f"quality loss {100 * (best['loss'] or 0):.1f} %"
+        if best["loss"] is None:
+            quality = quality_unmeasured(self.data)
         return (
             f"# {self.config.model.name}, accelerated\n\n"
             f"{describe(best['genome'])}\n\n"
             f"{best['speedup']:.2f}x ({best['speedup_low']:.2f} to {best['speedup_high']:.2f}) "
-            f"against {baseline}; quality loss {loss}. Measured on "
+            f"against {baseline}; {quality}. Measured on "
             f"{self.evaluator.machine.device_name}.\n{mini}\n"
-            '    python accelerated.py --prompt "..." --seed 0 --output image.png\n\n'
+            f"    python accelerated.py {usage(self.evaluator.arms.subject)} --seed 0 "
+            "--output image.png\n\n"
             f"Measure it again: `{best['command']}`\n"
         )
 

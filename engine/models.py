@@ -5,16 +5,17 @@ Only safetensors are read, and code that comes with a model is never run.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-import shutil
-from dataclasses import dataclass
-from functools import partial
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import architectures, catalogue, hub, weights
 from engine.errors import UsageError
 from engine.schema import ModelConfig
+from engine.worker.preamble import RANDOM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,80 +25,159 @@ CHECKPOINTS = ROOT / "minis" / "checkpoints"
 GENERAL = ROOT.parent / "prompts" / "sets" / "general.txt"
 SEARCH_CAPTIONS = 24
 """Captions of the general set that a search may see; the rest is kept for acceptance."""
-OFFLINE = "model=sd-mini runs offline"
 
 
 @dataclass(frozen=True)
 class Location:
-    """A folder that ``from_pretrained`` opens, and the revision that it holds (a commit for a
-    model from the hub)."""
+    """A folder that ``from_pretrained`` opens, or a file that ``from_single_file`` does, and the
+    revision that it holds (a commit for a model from the hub)."""
 
     path_or_id: str
     revision: str | None
     is_mini: bool
+    is_random: bool = False
+    """Whether the folder has configs only, over which a worker makes random numbers."""
+    config: str | None = None
+    """Of a file: hub id or folder with its configs and vocabularies."""
+    configs: dict[str, str] = field(default_factory=dict)
+    """The folder of ``config``, by its name."""
+
+    @property
+    def for_worker(self) -> str:
+        """What a worker loads in place of the model's id."""
+        return f"{RANDOM}{self.path_or_id}" if self.is_random else self.path_or_id
+
+
+def as_run(model: ModelConfig) -> ModelConfig:
+    """The model with what its weights decide.
+
+    A miniature that stands for a published model brings its own size, prompts, scorer, prediction
+    and guidance, where nothing else was asked for; the steps stay those of the published model.
+    Weights of random numbers have no scorer.
+    """
+    if model.weights == "mini" and model.mini in catalogue.names():
+        own = catalogue.entry(model.mini)
+        published = catalogue.entry(model.name) if model.name in catalogue.names() else own
+        taken = {k: own[k] for k in _MINI if getattr(model, k) == published[k]}
+        model = dataclasses.replace(model, **taken)
+    return dataclasses.replace(model, scorer=None) if unmeasured(model) else model
+
+
+_MINI = ("height", "width", "prompts", "scorer", "prediction", "guidance_scale")
+
+
+def unmeasured(model: ModelConfig) -> str | None:
+    """Why the quality of its images cannot be measured whatever the scorer, or None."""
+    if model.weights == "random":
+        return "model.weights=random are random numbers"
+    if model.weights == "mini" and untrained(CHECKPOINTS / (model.mini or "")):
+        return f"the miniature {model.mini} is not trained yet, its weights are random numbers"
+    return None
+
+
+def untrained(folder: Path) -> bool:
+    """Whether a miniature's folder says that its weights are random numbers."""
+    try:
+        return bool(json.loads((folder / "training.json").read_text(encoding="utf-8"))["random"])
+    except (OSError, KeyError, ValueError):
+        return False
 
 
 def locate(model: ModelConfig, cache: str | None = None) -> Location:
-    """The folder of the weights, downloaded first if need be; raises UsageError in one line.
+    """Where the weights are, downloaded first if need be; raises UsageError in one line.
 
     ``cache`` is ``paths.models``: the only place where models from the hub are looked for and
     kept; None takes the hub library's own.
     """
     cache = _folder(cache)
     if model.weights == "mini":
-        folder = CHECKPOINTS / model.name
-        if not (folder / "model_index.json").is_file():
-            raise UsageError(
-                f"no miniature weights for model={model.name}{_minis()}; "
-                "type model.weights=hub or model.weights=FOLDER"
-            )
-        return Location(str(folder), None, is_mini=True)
+        return _mini(model)
+    if model.weights == "random":
+        folder = architectures.folder(model)
+        return Location(str(folder), model.revision, is_mini=False, is_random=True)
     if model.weights == "hub":
-        folder = _cached(model, cache) or _downloaded(model, cache)
+        folder = hub.pipeline(model, cache)
+        weights.require_whole(folder, model.id)
         return Location(str(folder), folder.name, is_mini=False)
-    folder = Path(model.weights).expanduser()
+    given = Path(model.weights).expanduser()
+    if given.is_file():
+        return _file(model, given.resolve(), cache)
+    folder = weights.snapshot(given)
+    require_pipeline(folder, f"model.weights={model.weights}")
+    weights.require_whole(folder, f"model.weights={model.weights}")
+    return Location(str(folder.resolve()), None, is_mini=False)
+
+
+def _mini(model: ModelConfig) -> Location:
+    folder = CHECKPOINTS / (model.mini or "")
+    if model.mini is None or not (folder / "model_index.json").is_file():
+        from engine.minis.pipelines import NAMES
+
+        made = ""
+        if model.mini in NAMES:
+            made = (
+                f", or make one: python -m engine.minis.train {model.mini} preset=cpu (up to an "
+                "hour), or preset=random (at once; quality is then not measured)"
+            )
+        raise UsageError(
+            f"no miniature weights for model={model.name}{_minis()}; "
+            f"type model.weights=hub, random or a path{made}"
+        )
+    return Location(str(folder), None, is_mini=True)
+
+
+def _file(model: ModelConfig, file: Path, cache: str | None) -> Location:
+    """A single-file checkpoint: its configs and vocabularies come from ``model.id``."""
+    from engine import adopt
+
+    if file.suffix != ".safetensors":
+        raise UsageError(
+            f"model.weights={model.weights} is no safetensors file; only those are read"
+        )
+    kind = catalogue.entry(adopt.kind(file))
+    # Pipelines that start from an image or a control image run the same checkpoints.
+    if kind["pipeline"] != re.sub("Img2Img|ControlNet", "", model.pipeline):
+        raise UsageError(
+            f"{file} is a checkpoint of {kind['name']}, which {model.pipeline} does not run; type "
+            f"model={kind['name']} or model=auto"
+        )
+    own = Path(model.id).expanduser()
+    try:
+        folder = own if own.is_dir() else hub.configs(model.id, model.revision, cache)
+    except UsageError as error:
+        raise UsageError(
+            f"{file.name} needs the configs and the vocabulary of {model.id}, which no single file "
+            f"holds; type model.id=FOLDER with a diffusers folder of the same kind ({error})"
+        ) from error
+    require_pipeline(folder, f"model.id={model.id}")
+    place = str(folder)
+    return Location(str(file), None, is_mini=False, config=model.id, configs={model.id: place})
+
+
+def require_pipeline(folder: Path, asked: str) -> None:
+    """Refuse what is no pipeline's folder; ``asked`` is what was typed."""
     if not (folder / "model_index.json").is_file():
         raise UsageError(
-            f"model.weights={model.weights} is no folder with a model_index.json; "
-            "type mini, hub or the folder of a diffusers pipeline"
+            f"{asked} is no folder with a model_index.json; type mini, hub, random, the folder of "
+            "a diffusers pipeline or a single-file checkpoint"
         )
-    lacking = missing_weights(folder)
-    if lacking:
-        raise UsageError(
-            f"model.weights={model.weights} lacks {', '.join(lacking)}; only safetensors are read"
-        )
-    return Location(str(folder.resolve()), None, is_mini=False)
+
+
+def configs(name: str, revision: str | None, cache: str | None) -> Path:
+    """The folder of a model from the hub with at least its configs."""
+    return hub.configs(name, revision, _folder(cache))
 
 
 def locate_scorer(model: ModelConfig, cache: str | None = None) -> Path:
     """The folder of the CLIP model that scores this model's images; downloaded if need be, to
     ``cache`` as in :func:`locate`."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     if model.scorer is None:
         raise ValueError(f"model {model.name} names no scorer")
     if model.scorer == "mini":
         return CHECKPOINTS / "clip"
     if Path(model.scorer).expanduser().is_dir():
         return Path(model.scorer).expanduser()
-    fetch = partial(
-        snapshot_download,
-        model.scorer,
-        allow_patterns=["*.json", "*.txt", "*.safetensors"],
-        cache_dir=_folder(cache),
-    )
-    try:
-        return Path(fetch(local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        return Path(fetch())
-    except Exception as error:  # each network library has its own errors; all mean the same here
-        raise UsageError(
-            f"cannot download the scorer {model.scorer}: {type(error).__name__}; type "
-            "model.scorer=FOLDER with a CLIP model, or model.scorer=null to measure no quality"
-        ) from error
+    return hub.scorer(model.scorer, _folder(cache))
 
 
 def _folder(cache: str | None) -> str | None:
@@ -107,98 +187,6 @@ def _folder(cache: str | None) -> str | None:
 def _minis() -> str:
     names = sorted(path.parent.name for path in CHECKPOINTS.glob("*/model_index.json"))
     return f" (there are: {', '.join(names)})" if names else " in this checkout"
-
-
-def missing_weights(folder: Path) -> list[str]:
-    """Parts of a pipeline's folder that must have weights and have no safetensors."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    parts = [
-        name
-        for name, value in index.items()
-        if isinstance(value, list) and value[0] is not None and _has_weights(value[1])
-    ]
-    return [f"{name}/*.safetensors" for name in parts if not any((folder / name).glob("*.safet*"))]
-
-
-def _has_weights(kind: str) -> bool:
-    light = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor")
-    return not kind.endswith(light)
-
-
-def _cached(model: ModelConfig, cache: str | None) -> Path | None:
-    """The snapshot in the local cache, if it is whole."""
-    from huggingface_hub import try_to_load_from_cache
-
-    index = try_to_load_from_cache(
-        model.id, "model_index.json", cache_dir=cache, revision=model.revision
-    )
-    if not isinstance(index, str):
-        return None
-    folder = Path(index).parent
-    return None if missing_weights(folder) else folder
-
-
-def _downloaded(model: ModelConfig, cache: str | None) -> Path:
-    """Fetch the model; says first how much it is and refuses what cannot end well."""
-    from huggingface_hub import HfApi, constants, errors, get_token
-
-    size = f"{model.download_gib:g} GiB"
-    if constants.HF_HUB_OFFLINE:
-        raise UsageError(
-            f"{model.id} is not in {cache or 'the local cache'} and HF_HUB_OFFLINE is set; unset "
-            f"it to download {size}, or type model.weights=FOLDER; {OFFLINE}"
-        )
-    gate = (
-        f"{model.id} is gated: accept its terms at {constants.ENDPOINT}/{model.id} and run "
-        f"`hf auth login`; {OFFLINE}"
-    )
-    if model.gated and get_token() is None:
-        raise UsageError(gate)
-    try:
-        HfApi().model_info(model.id, revision=model.revision, timeout=10)
-        _check_disk(Path(cache or constants.HF_HUB_CACHE), model)
-        print(f"downloading {model.id}: about {size}, once", flush=True)
-        return _fetch(model, cache)
-    except errors.GatedRepoError as error:
-        raise UsageError(gate) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise UsageError(
-            f"the hub has no {model.id} at revision {model.revision or 'main'}; check model.id "
-            f"and model.revision; {OFFLINE}"
-        ) from error
-    except UsageError:
-        raise
-    except Exception as error:  # each network library has its own errors; all mean the same here
-        raise UsageError(
-            f"cannot download {model.id} ({size}): {type(error).__name__}; check the network, or "
-            f"type model.weights=FOLDER with a copy; {OFFLINE}"
-        ) from error
-
-
-def _fetch(model: ModelConfig, cache: str | None) -> Path:
-    """Let diffusers choose the files that its pipeline needs."""
-    from diffusers import DiffusionPipeline
-
-    folder = DiffusionPipeline.download(
-        model.id,
-        cache_dir=cache,
-        revision=model.revision,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    return Path(folder)
-
-
-def _check_disk(cache: Path, model: ModelConfig) -> None:
-    place = cache
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / 2**30
-    if free < model.download_gib * 1.05 or not os.access(place, os.W_OK):
-        raise UsageError(
-            f"{model.id} needs {model.download_gib:g} GiB in {cache}, which has {free:.1f} GiB "
-            f"that can be written; type paths.models=FOLDER on another disk; {OFFLINE}"
-        )
 
 
 def prompts(model: ModelConfig, count: int, seed: int, part: str) -> list[str]:

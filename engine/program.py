@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from engine import __version__
+from engine.calibration import keywords
 from engine.errors import TrialError
 from engine.genome import canonical, context_fields
+from engine.lora import Lora
 from engine.requests import Shape
 from engine.results import Genome
 from engine.strategy import FUNCTIONS, PLACED, Strategy, Value, find
@@ -23,6 +26,29 @@ from engine.strategy import FUNCTIONS, PLACED, Strategy, Value, find
 TEMPLATE = Path(__file__).with_name("program.jinja")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 """Libraries of every program; a strategy adds its own through ``needs.libraries``."""
+LORA_LIBRARY = "peft"
+"""What diffusers loads a LoRA with."""
+CALLS: dict[str, dict[str, Value]] = {
+    # The default of the class, written out.
+    "StableDiffusionImg2ImgPipeline": {"strength": 0.8},
+    "StableDiffusionXLImg2ImgPipeline": {"strength": 0.3},
+    # Cleaning needs two more libraries and is left out in silence where they are missing, so
+    # that one prompt would mean two things.
+    "PixArtAlphaPipeline": {"clean_caption": False},
+    "PixArtSigmaPipeline": {"clean_caption": False},
+}
+"""Keywords of the pipeline's call, by pipeline, that must not be left to its defaults."""
+SMALL: dict[str, dict[str, Value]] = {
+    # Binning knows the published sizes only.
+    "PixArtAlphaPipeline": {"use_resolution_binning": False, "max_sequence_length": 16},
+    "PixArtSigmaPipeline": {"use_resolution_binning": False, "max_sequence_length": 16},
+    # Their T5 is padded to the limit, and no caption of a scene is longer.
+    "StableDiffusion3Pipeline": {"max_sequence_length": 16},
+    "FluxPipeline": {"max_sequence_length": 16},
+}
+"""The same, for miniatures alone; they know 16 tokens, as ``networks.TOKENS`` says."""
+WANTED = {"image": "the picture to start from", "control": "the control image, such as edges"}
+"""What ``image`` is, by task."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +67,16 @@ class Subject:
     miniature: bool
     device: str
     dtype: str = "float32"
+    config: str | None = None
+    """Hub id or folder with the configs of ``id`` where that is a single-file checkpoint."""
+    task: str = "text"
+    """What an image is made from: text, class, image or control, as ``model.task``."""
+    controlnet: str | None = None
+    """Hub id or folder of the ControlNet; None where the pipeline's own folder holds it."""
+    controlnet_revision: str | None = None
+    loras: tuple[Lora, ...] = ()
+    call: Mapping[str, Value] = field(default_factory=dict)
+    """Further keywords of the pipeline's call; they win over the tables of this module."""
     batch: int = 1
     shapes: tuple[Shape, ...] = ()
     """The workload; empty means single images of the model's size."""
@@ -57,18 +93,42 @@ def context(subject: Subject, genome: Genome) -> dict[str, Value]:
         "device": subject.device,
         "dtype": subject.dtype,
     }
+    if subject.task == "image":
+        # Of the steps only this share runs, at the end of the schedule.
+        fields["strength"] = call_keywords(subject)["strength"]
     return fields | context_fields(genome)
 
 
-def generate(subject: Subject, genome: Mapping[str, Mapping[str, object]], title: str) -> str:
+def call_keywords(subject: Subject) -> dict[str, Value]:
+    """Keywords of the pipeline's call besides steps, guidance and size."""
+    small = SMALL.get(subject.pipeline, {}) if subject.miniature else {}
+    strength: dict[str, Value] = {"strength": 0.8} if subject.task == "image" else {}
+    return strength | CALLS.get(subject.pipeline, {}) | small | dict(subject.call)
+
+
+def usage(subject: Subject) -> str:
+    """Arguments of a program's command line that say what to draw."""
+    if subject.task == "class":
+        return '--class "..."'
+    return '--prompt "..."' + (" --image input.png" if subject.task in WANTED else "")
+
+
+def generate(
+    subject: Subject,
+    genome: Mapping[str, Mapping[str, object]],
+    title: str,
+    measured: Mapping[str, Any] | None = None,
+) -> str:
     """The program's text; raises TrialError at stage "generate" when a file cannot be copied.
 
-    ``title`` says in words what the program runs; it opens the docstring.
+    ``title`` says in words what the program runs; it opens the docstring. ``measured`` is what
+    techniques that must be calibrated have measured of the model.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     checked = canonical(genome)
-    parts = [_part(find(name), genes) for name, genes in checked.items()]
+    used = [(find(name), genes) for name, genes in checked.items()]
+    parts = [_part(s, keywords(s, genes, measured or {})) for s, genes in used]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
         undefined=StrictUndefined,
@@ -78,18 +138,25 @@ def generate(subject: Subject, genome: Mapping[str, Mapping[str, object]], title
     )
     environment.filters["literal"] = repr
     imports = sorted({line for part in parts for line in part.imports})
+    settings = call_keywords(subject)
+    settings.pop("strength", None)
     text = environment.get_template(TEMPLATE.name).render(
         version=__version__,
         title=title,
         subject=subject,
         context=context(subject, checked),
+        settings=settings,
+        usage=usage(subject),
+        wanted=WANTED.get(subject.task),
+        published="with its LoRAs" if subject.loras else "as published",
         shapes=tuple(
             (s.height, s.width, s.batch)
             for s in subject.shapes or (Shape(subject.height, subject.width, subject.batch),)
         ),
-        versions=_versions(checked),
+        versions=_versions(checked, subject),
         imports=[line for line in imports if line not in _TEMPLATE_IMPORTS],
         parts=parts,
+        calls=any("call" in part.functions for part in parts),
     )
     try:
         compile(text, "accelerated.py", "exec")
@@ -120,14 +187,20 @@ class _Part:
     """Whether ``apply`` runs after the pipeline was moved to its device."""
 
 
-def _versions(genome: Genome) -> dict[str, str]:
-    names = [*LIBRARIES]
+def _versions(genome: Genome, subject: Subject) -> dict[str, str]:
+    names = [*LIBRARIES, *([LORA_LIBRARY] if subject.loras else [])]
     for name in genome:
         names += [spec.partition("=")[0].rstrip("><~!") for spec in find(name).needs.libraries]
-    return {name: version(name).partition("+")[0] for name in dict.fromkeys(names)}
+    try:
+        return {name: version(name).partition("+")[0] for name in dict.fromkeys(names)}
+    except PackageNotFoundError as error:
+        missing = str(error.name)
+        raise TrialError(
+            "generate", f"{missing} is not installed: pip install '{missing}'"
+        ) from error
 
 
-def _part(strategy: Strategy, genes: Mapping[str, Value]) -> _Part:
+def _part(strategy: Strategy, genes: Mapping[str, object]) -> _Part:
     path = strategy.module.__file__
     if path is None:
         raise TrialError("generate", f"technique {strategy.name} has no source file")

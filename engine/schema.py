@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from engine.lora import Lora
 from engine.requests import Shape
 from engine.results import Genome
 
@@ -44,17 +45,31 @@ class ModelConfig:
     pipeline: str
     backbone: Annotated[str, OneOf(("unet", "transformer"))]
     denoiser: Annotated[str, OneOf(("unet", "transformer"))]
+    task: Annotated[str, OneOf(("text", "class", "image", "control"))]
+    """What an image is made from: a prompt; a class name; a prompt and an image to start from; a
+    prompt and a control image."""
+    controlnet: str | None
+    """Hub id of the ControlNet; null for every task but ``control``."""
     steps: Annotated[int, Within(1, 1000)]
     guidance_scale: Annotated[float, Within(0, 50)]
     height: Annotated[int, Within(8, 8192)]
     width: Annotated[int, Within(8, 8192)]
+    dtype: Annotated[str, OneOf(("float32", "float16", "bfloat16"))]
+    """What its model card runs on an accelerator; a CPU takes float32 whatever stands here."""
     prediction: Annotated[str, OneOf(("noise", "v", "flow"))]
-    prompts: Annotated[str, OneOf(("scenes", "general"))]
+    prompts: Annotated[str, OneOf(("scenes", "general", "classes"))]
+    mini: str | None
+    """Folder under ``engine/minis/checkpoints`` that stands for it under ``weights=mini``."""
     weights: str
     gated: bool
     download_gib: Annotated[float, Within(0, 2000)]
     scorer: str | None
     """Folder or hub id of the CLIP model that scores its images; null measures no quality."""
+    call: Annotated[
+        Mapping[str, Any], Parsed(dict, "keywords of the pipeline's call, as in {strength: 0.6}")
+    ] = field(default_factory=dict)
+    """What the pipeline is called with besides steps, guidance and size."""
+    lora: Annotated[tuple[Lora, ...], Parsed(list, "a list of {id, scale, fuse}")] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,9 @@ class BaselineConfig:
     name: str
     label: str
     technique: Genome
+    fitted: bool = False
+    """Whether the sampler is left out for a model whose own schedule is the stronger one: those
+    that predict a flow, which it cannot integrate, and those that take no more steps."""
     program: str | None = None
     """A program of the user's own, which then stands in place of the genome's."""
 
@@ -83,12 +101,13 @@ class HwConfig:
 @dataclass(frozen=True)
 class GoalConfig:
     """What the search is for. Losses are fractions of the baseline's score, or of the fidelity
-    that an exact change keeps where ``quality`` is ``same_image``."""
+    that an exact change keeps where ``quality`` is ``same_image``; without ``max_loss`` any loss
+    will do, one that was not measured included."""
 
     quality: Annotated[str, OneOf(("prompt_score", "same_image"))]
-    max_loss: Annotated[float, Within(0, 1)]
+    max_loss: Annotated[float | None, Within(0, 1)]
     max_worst: Annotated[float, Within(0, 1)]
-    accuracy_drop: Annotated[float, Within(0, 1)]
+    accuracy_drop: Annotated[float | None, Within(0, 1)]
     keep_steps: bool
     speedup: Annotated[float | None, Within(1, 1000)]
     seconds: Annotated[float | None, Within(0, 86400)]
@@ -102,7 +121,8 @@ class SearchConfig:
 
     name: Annotated[str, OneOf(("genetic", "random", "tpe", "nsga2", "exhaustive", "paper"))]
     population: Annotated[int, Within(1, 1000)]
-    generations: Annotated[int, Within(1, 1000)]
+    generations: Annotated[int, Within(0, 1000)]
+    """Zero measures only what ``start`` names."""
     minutes: Annotated[float | None, Within(0, 100_000)]
     seed: Annotated[int, Within(0, 2**31 - 1)]
     first_call_s: Annotated[float, Within(0, 86400)]

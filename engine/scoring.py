@@ -22,13 +22,21 @@ class Scoring:
     miniature: bool
     cache: str | None = None
     """Folder of downloaded models; None takes the hub library's."""
+    measured: bool = True
+    """Whether the pictures mean anything; of random weights nothing is scored or compared."""
     _scorer: quality.ClipScorer | None = None
 
     def scorer(self) -> quality.ClipScorer | None:
         """The model's scorer; None when the model names none (quality is then not measured)."""
-        if self._scorer is None and self.model.scorer is not None:
+        if self._scorer is None and self.measured and self.model.scorer is not None:
             self._scorer = quality.ClipScorer(models.locate_scorer(self.model, self.cache))
         return self._scorer
+
+    def text(self, prompt: str) -> str:
+        """What an image is scored against: a class's name in the sentence of CLIP's authors
+        (Radford et al. 2021, arXiv 2103.00020, section 3.1.4), anything else as it is."""
+        named = self.model.task == "class" and not self.miniature
+        return f"A photo of a {prompt}." if named else prompt
 
     def samples(self, timed: Sequence[Timed], folder: Path) -> list[Sample]:
         """One sample an image, in the order of measurement; pictures of what was timed go to
@@ -39,9 +47,9 @@ class Scoring:
         scores: list[float | None] = [None] * len(shown)
         scorer = self.scorer()
         if scorer is not None:
-            scores = list(scorer.scores(images, prompts))
+            scores = list(scorer.scores(images, [self.text(prompt) for prompt in prompts]))
         correct: Sequence[bool | None] = [None] * len(shown)
-        if self.miniature:
+        if self.miniature and self.measured:
             correct = quality.checker(images, prompts)
         (folder / "images").mkdir(parents=True, exist_ok=True)
         samples = [
@@ -53,7 +61,7 @@ class Scoring:
         for sample, image in zip(samples, images, strict=True):
             if sample.image is not None:
                 Image.fromarray(image).save(folder / sample.image)
-        return _compared(samples, Series(tuple(timed)))
+        return _compared(samples, Series(tuple(timed))) if self.measured else samples
 
 
 def _sample(timed: Timed, index: int) -> Sample:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from engine import console, handover, results, session
 from engine import goal as goals
 from engine.config import read
-from engine.errors import GoalMissed
+from engine.errors import GoalMissed, UsageError
 from engine.evaluate import Evaluator
 from engine.genome import canonical, key, overrides
 from engine.results import Genome, Result
@@ -73,7 +73,12 @@ class _Study:
         console.say(f"study {self.config.study} in {self.folder}")
         with console.working("loading the libraries and the baseline"):
             here = search_space(self.config, self.evaluator.arms)
-        start = starting(self.config, here, self.folder)
+        start = starting(self.config, here, self.folder, self.evaluator.arms)
+        if not start and not self.config.search.generations:
+            raise UsageError(
+                f"nothing to measure: search.generations=0 and no start for "
+                f"model={self.config.model.name} can run here; type +sweep=ga to search"
+            )
         fingerprint = self._fingerprint(here)
         url = f"sqlite:///{self.folder / 'ledger.db'}"
         profile = self.evaluator.machine.profile()
@@ -87,6 +92,9 @@ class _Study:
             self._search(ledger, self._searcher(narrowed), start, book, deadline)
             self._accept(ledger, book)
         book.finish(self._results())
+        if not self.config.search.generations and book.rows:
+            following = handover.following(self.arguments, str(self.config.study))
+            console.say(f"the long search, which starts from these:\n  {following}")
         if book.best is None:
             raise GoalMissed(
                 "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
@@ -123,9 +131,15 @@ class _Study:
             here,
             config.seed,
             config.options(),
-            max_loss=self.config.goal.max_loss,
+            max_loss=self._max_loss,
             memory=self._names_memory,
         )
+
+    @property
+    def _max_loss(self) -> float:
+        """The limit as a number: a goal without one takes every loss as useful."""
+        limit = self.config.goal.max_loss
+        return 1.0 if limit is None else limit
 
     @property
     def _names_memory(self) -> bool:
@@ -268,7 +282,7 @@ class _Study:
         near = [
             r
             for r in searched
-            if (r.speedup or 0.0) > 1 and (r.loss or 0.0) <= archive.SLACK * goal.max_loss
+            if (r.speedup or 0.0) > 1 and (r.loss or 0.0) <= archive.SLACK * self._max_loss
         ]
         chosen = archive.front(near, memory=self._names_memory)[:ACCEPTED]
         inside = sorted(

@@ -30,6 +30,7 @@ def shimmed(*arguments: str) -> Call:
     ("typed", "spelled"),
     [
         ("sweep=ga", "+sweep=ga"),
+        ("sweep=quick", "+sweep=quick"),
         ("experiment=deepcache_tome", "+experiment=deepcache_tome"),
         ("debug=tiny", "+debug=tiny"),
         ("debug=true", "+debug=on"),
@@ -40,6 +41,8 @@ def shimmed(*arguments: str) -> Call:
         ("+request='quoted'", "+request='quoted'"),
         ("prompt=a red circle, left", "prompt='a red circle, left'"),
         ("model=sd15", "model=sd15"),
+        ("model.call={strength: 0.6}", "++model.call={strength: 0.6}"),
+        ("++model.call={strength: 0.6}", "++model.call={strength: 0.6}"),
     ],
 )
 def test_spelling_is_what_hydra_wants(typed: str, spelled: str) -> None:
@@ -59,7 +62,9 @@ def test_debug_false_is_the_default_and_vanishes() -> None:
     assert shimmed("debug=false").overrides == ()
 
 
-@pytest.mark.parametrize("typed", ["+sweep=ga", "sweep=ga", "+experiment=ablation_search"])
+@pytest.mark.parametrize(
+    "typed", ["+sweep=ga", "sweep=ga", "+sweep=quick", "+experiment=ablation_search"]
+)
 def test_a_sweep_implies_multirun_and_gets_a_name(typed: str) -> None:
     call = shimmed(typed, "model=sd15")
     assert call.flags == ("--multirun",)
@@ -68,6 +73,16 @@ def test_a_sweep_implies_multirun_and_gets_a_name(typed: str) -> None:
 
 def test_a_named_study_keeps_its_name() -> None:
     assert shimmed("+sweep=ga", "study=mine").overrides == ("+sweep=ga", "study=mine")
+
+
+def test_what_a_sweep_is_stands_above_debug_in_any_order() -> None:
+    typed = ("+sweep=quick", "study=mine", "+debug=tiny", "search.seed=3")
+    assert shimmed(*typed).overrides == (
+        "study=mine",
+        "+debug=tiny",
+        "+sweep=quick",
+        "search.seed=3",
+    )
 
 
 @pytest.mark.parametrize("flag", ["--cfg=job", "--info", "--version", "--hydra-help"])
@@ -88,7 +103,10 @@ def test_flags_may_stand_between_overrides() -> None:
     [
         (["model=sd-mni"], "unknown model 'sd-mni'; did you mean sd-mini"),
         (["hw=h10"], "did you mean h100 or h200?"),
-        (["technique=deepcach"], "unknown technique 'deepcach'; did you mean deepcache?"),
+        (
+            ["technique=deepcach"],
+            "unknown technique 'deepcach'; did you mean deepcache or dbcache?",
+        ),
         (["-m", "technique=deepcache,tme"], "unknown technique 'tme'; did you mean tome"),
         (["technique=deepcache", "technique.deepcache.intervall=3"], "did you mean interval?"),
         (["technique=deepcache", "technique.deepcache.interval=99"], "is 99; allowed: 2 to 6"),
@@ -107,6 +125,9 @@ def test_flags_may_stand_between_overrides() -> None:
         (["--cfg"], "--cfg needs a value: one of job, hydra, all"),
         (["+list=model"], "did you mean models?"),
         (["+list=models", "model=sd15"], "stands alone"),
+        (["+list=matrix", "goal.max_loss=1"], "stands alone but for model= and hw="),
+        (["+list=matrix", "model=sdxl-turb"], "no model=sdxl-turb; did you mean sdxl-turbo"),
+        (["+list=matrix", "hw=auto"], "no hw=auto (known: a100, cpu, cuda"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -231,6 +252,13 @@ def test_a_sweep_hands_the_study_its_arguments_and_a_launcher(
     assert (tmp_path / "outputs/sweeps/mine/5/.hydra").is_dir()
 
 
+def test_the_jobs_of_a_sweep_that_sets_keys_are_composed_with_it(stand_in: CommandLine) -> None:
+    done = stand_in("search.seed=3", "study=mine", "sweep=quick")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "STUDY mine ['search.seed=3', 'study=mine', '+sweep=quick']" in done.stdout
+    assert "RUN ['deepcache'] mine" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("prompt", "status", "error"),
     [
@@ -270,6 +298,10 @@ def test_a_key_of_another_option_is_refused_without_hydras_advice(stand_in: Comm
         ["+list=strategies"],
         ["+list=models"],
         ["+list=hw"],
+        ["+list=presets"],
+        ["+list=matrix"],
+        ["+list=matrix", "model=flux", "hw=h100"],
+        ["--cfg", "job", "+sweep=quick"],
     ],
 )
 def test_what_only_shows_imports_no_torch(stand_in: CommandLine, arguments: list[str]) -> None:
@@ -284,6 +316,13 @@ def test_listing_shows_bounds_and_help_shows_commands(
 ) -> None:
     assert main(["+list=strategies"]) == 0
     assert "interval=3 (2 to 6 in steps of 1)" in capsys.readouterr().out
+    assert main(["+list=models"]) == 0
+    head, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    shown = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert shown["flux"]["weights"].startswith("hub (31.4 GiB, gated), random")
+    assert shown["sd15-img2img"]["weights"] == "hub (5.1 GiB), random, mini"
+    assert (shown["sdxl"]["pixels"], shown["dit"]["task"]) == ("1024 x 1024", "class")
+    assert shown["auto"]["weights"] == "hub (model.id)"
     assert main(["model=sd15", "--help"]) == 0
     assert "+sweep=ga" in capsys.readouterr().out
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from engine import catalogue
 from engine.call import HIDDEN
-from engine.config import CONF, keys, main, read, stale, unknown_key
+from engine.config import CONF, from_mapping, keys, main, read, stale, unknown_key
 from engine.errors import UsageError
+from engine.lora import Lora
+from engine.models import CHECKPOINTS
 from engine.requests import Shape
 from engine.schema import Config, PathsConfig, Within
 from engine.search import searcher
@@ -25,7 +30,11 @@ OPTIONS = sorted(
 )
 SEARCHES = [path.stem for path in CONF.glob("search/*.yaml")]
 # Without the program it says which key is missing, as it should.
-MORE = {"baseline=file": ("baseline.program=mine.py",)}
+MORE = {
+    "baseline=file": ("baseline.program=mine.py",),
+    "model=auto": (f"model.weights={CHECKPOINTS / 'sd-mini'}",),
+}
+KNOWN = [name for name in catalogue.names() if name != "auto"]
 
 
 def test_defaults_compose_to_the_miniature_with_a_first_composition(composed: Composed) -> None:
@@ -57,6 +66,22 @@ def test_lists_and_mappings_are_read_by_their_own_functions(composed: Composed) 
     assert config.workload.shapes == (Shape(96, 64, batch=2),)
     assert config.search.only == {"sampler": {"steps": [4, 8]}, "tome": {}}
     assert list(config.search.start) == ["mine"]
+
+
+def test_loras_and_keywords_of_the_call_are_read_and_checked(composed: Composed) -> None:
+    assert composed("model=flux-schnell").model.call == {"max_sequence_length": 256}
+    config = composed("model.lora=[{id: a/b, scale: 0.5}]", "++model.call={clip_skip: 1}")
+    assert config.model.lora == (Lora("a/b", 0.5),)
+    assert config.model.call == {"clip_skip": 1}
+    again = from_mapping(json.loads(json.dumps(dataclasses.asdict(config))))
+    assert again.model == config.model
+    for wrong, words in {
+        "++model.call={height: 64}": "type model.height=VALUE",
+        "++model.call={sigmas: [1]}": "it takes a number, a text, true or false",
+        "model.lora=[{scale: 1}]": "names no id",
+    }.items():
+        with pytest.raises(UsageError, match=words):
+            composed(wrong)
 
 
 def test_techniques_come_in_canonical_order_with_their_genes(composed: Composed) -> None:
@@ -120,7 +145,7 @@ def test_a_changed_and_an_orphaned_technique_file_are_stale(tmp_path: Path) -> N
         ("trial=17", "is not STUDY/NUMBER"),
         ("program=true", "name it"),
         ("+goal.max_los=0.1", "did you mean max_loss"),
-        ("+technique.deepcach.interval=3", "did you mean deepcache?"),
+        ("+technique.deepcach.interval=3", "did you mean deepcache or dbcache?"),
         ("technique.deepcache.interval=99", "2 to 6"),
         ("model.name=${nothing}", "nothing"),
     ],
@@ -152,3 +177,59 @@ def test_every_bounded_key_refuses_what_lies_beyond() -> None:
         for beyond in (key.rule.low - 1, key.rule.high + 1):
             with pytest.raises(UsageError, match=key.path):
                 key.checked(beyond)
+
+
+FLOWS = ("sd3", "flux", "flux-schnell", "sd3-mini", "flux-mini")
+FEW = ("sdxl-turbo", "pixart-alpha", "pixart-sigma", "pixart-mini")
+
+
+@pytest.mark.parametrize("baseline", ["strong", "compiled"])
+@pytest.mark.parametrize("model", KNOWN)
+def test_the_strong_baseline_takes_20_solver_steps_where_that_is_less_than_the_models_own(
+    composed: Composed, model: str, baseline: str
+) -> None:
+    found = composed(f"model={model}", f"baseline={baseline}").baseline
+    own = model in FLOWS + FEW
+    assert ("sampler" in found.technique) is not own
+    assert ("compile" in found.technique) is (baseline == "compiled")
+    assert ("the model's own schedule" in found.label) is own
+    forced = composed(f"model={model}", f"baseline={baseline}", "baseline.fitted=false").baseline
+    assert forced.technique["sampler"] == {"name": "dpmpp_2m", "steps": 20, "spacing": "trailing"}
+
+
+def test_a_model_that_builds_on_another_differs_only_where_its_file_says_so(
+    composed: Composed,
+) -> None:
+    base, image = composed("model=sd21").model, composed("model=sd21-img2img").model
+    changed = {"name", "pipeline", "task"}
+    for item in dataclasses.fields(base):
+        same = getattr(base, item.name) == getattr(image, item.name)
+        assert same is (item.name not in changed), item.name
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_catalogue_reads_a_model_as_hydra_composes_it(composed: Composed, name: str) -> None:
+    model = json.loads(json.dumps(dataclasses.asdict(composed(f"model={name}").model)))
+    entry = dict(catalogue.entry(name))
+    assert {key: model[key] for key in entry if key != "scorer"} == {
+        key: value for key, value in entry.items() if key != "scorer"
+    }
+    assert set(entry) == set(model)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_model_is_consistent(composed: Composed, name: str) -> None:
+    model = composed(f"model={name}").model
+    assert (model.task == "control") is ("ControlNet" in model.pipeline)
+    assert (model.task == "image") is ("Img2Img" in model.pipeline)
+    assert (model.task == "class") is (model.prompts == "classes")
+    assert model.backbone == model.denoiser
+    assert (model.weights == "mini") is (model.id == model.mini)
+    if model.task != "control":
+        assert model.controlnet is None
+    elif model.weights == "hub":
+        assert model.controlnet is not None
+
+
+def test_a_goal_without_a_limit_of_loss_composes(composed: Composed) -> None:
+    assert composed("goal.max_loss=null").goal.max_loss is None

@@ -21,6 +21,7 @@ from engine.schema import Config
 
 Composed = Callable[..., Config]
 FILES = sorted([*(CONF / "experiment").glob("*.yaml"), *(CONF / "debug").glob("*.yaml")])
+SWEEPS = sorted((CONF / "sweep").glob("*.yaml"))
 ABLATIONS = sorted((CONF / "experiment").glob("ablation_*.yaml"))
 
 
@@ -45,7 +46,9 @@ def said(folder: Path, *arguments: str, conf: Path = CONF, status: int = 0) -> s
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "file", [*FILES, *SWEEPS], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_every_experiment_composes_and_its_header_names_its_command(
     composed: Composed, file: Path
 ) -> None:
@@ -61,6 +64,9 @@ def test_experiments_set_what_they_are_named_after(composed: Composed) -> None:
     assert composed("+experiment=same_image").goal.quality == "same_image"
     assert composed("+experiment=memory", "goal.memory_gib=3").goal.memory_gib == 3
     assert [s.batch for s in composed("+experiment=service").workload.shapes] == [1, 4]
+    quick = composed("+debug=tiny", "+sweep=quick")
+    assert (quick.search.start, quick.search.generations) == (["presets"], 0)
+    assert not quick.search.alone_first
     tiny = composed("+debug=tiny", "search=random", "search.generations=1")
     assert (tiny.search.population, tiny.search.generations, tiny.debug) == (2, 1, True)
 

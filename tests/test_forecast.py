@@ -34,6 +34,8 @@ def test_work_counts_what_a_search_will_measure(composed: Composed) -> None:
     assert Work.of(composed("+debug=tiny")) == Work(4, 3, 1)
     started = composed("search.start=[unet-tome]", "search.population=1", "search.generations=1")
     assert Work.of(started) == Work(2, 2, 1)
+    # A word may stand for many presets; how many there are is known when the study begins.
+    assert Work.of(composed("+sweep=quick"), 8) == Work(8, 6, 2)
 
 
 def test_disk_grows_with_pictures_prompts_and_batches(composed: Composed) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,30 +9,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from engine import models
+from engine import catalogue, hub, models
 from engine.errors import UsageError
 from engine.minis.scenes import held_out, parse
-from engine.models import locate, missing_weights, prompts
+from engine.models import locate, prompts
 from engine.schema import Config
+from tests.test_weights import lose_a_shard, pipeline_folder, truncate
 
 Composed = Callable[..., Config]
-
-
-def pipeline_folder(folder: Path, *, weights: bool = True) -> Path:
-    """A folder that looks like a stored pipeline."""
-    index = {
-        "_class_name": "StableDiffusionPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "safety_checker": [None, None],
-        "feature_extractor": ["transformers", "CLIPImageProcessor"],
-    }
-    (folder / "unet").mkdir(parents=True)
-    (folder / "model_index.json").write_text(json.dumps(index))
-    suffix = "safetensors" if weights else "bin"
-    (folder / "unet" / f"diffusion_pytorch_model.{suffix}").write_bytes(b"")
-    return folder
 
 
 @pytest.fixture
@@ -58,8 +41,8 @@ def test_a_model_without_miniature_names_those_that_are(
 ) -> None:
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
     pipeline_folder(tmp_path / "sd-mini")
-    with pytest.raises(UsageError, match="there are: sd-mini"):
-        locate(composed("model=sd15", "model.weights=mini").model)
+    with pytest.raises(UsageError, match=r"model=sdxl \(there are: sd-mini\)"):
+        locate(composed("model=sdxl", "model.weights=mini").model)
 
 
 def test_a_folder_of_a_pipeline_is_taken(composed: Composed, tmp_path: Path) -> None:
@@ -74,8 +57,7 @@ def test_a_folder_without_pipeline_or_without_safetensors_is_refused(
     with pytest.raises(UsageError, match=r"no folder with a model_index\.json"):
         locate(composed(f"model.weights={tmp_path}").model)
     folder = pipeline_folder(tmp_path / "old", weights=False)
-    assert missing_weights(folder) == ["unet/*.safetensors"]
-    with pytest.raises(UsageError, match="only safetensors are read"):
+    with pytest.raises(UsageError, match=r"lacks unet/\*\.safetensors; only safetensors are read"):
         locate(composed(f"model.weights={folder}").model)
 
 
@@ -185,10 +167,10 @@ def test_models_are_looked_for_and_kept_in_the_cache_that_paths_names(
 
     def download(name: str, **keywords: object) -> str:
         told.update(keywords)
-        return str(own)
+        return str(pipeline_folder(own / name))
 
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", download)
-    monkeypatch.setattr(models, "_check_disk", lambda cache, _: told.update(checked=str(cache)))
+    monkeypatch.setattr(hub, "_check_disk", lambda cache, _: told.update(checked=str(cache)))
     locate(model, str(own))
     assert (told["cache_dir"], told["checked"]) == (str(own), str(own))
 
@@ -207,3 +189,120 @@ def test_the_scorer_is_looked_for_in_the_same_cache(
     models.locate_scorer(model, str(tmp_path / "own"))
     models.locate_scorer(model)
     assert told == [str(tmp_path / "own"), None]
+
+
+# --- miniatures that stand for published models
+
+
+MINI = ("height", "width", "prompts", "scorer", "prediction", "guidance_scale")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in catalogue.names() if catalogue.entry(n)["weights"] == "hub" and n != "auto"]
+)
+def test_a_miniature_brings_its_size_prompts_and_scorer_and_the_published_steps_stay(
+    composed: Composed, name: str
+) -> None:
+    published = composed(f"model={name}").model
+    found = composed(f"model={name}", "model.weights=mini").model
+    mini = dict(catalogue.entry(str(found.mini)))
+    if models.unmeasured(found) is not None:
+        # Weights of random numbers have no scorer.
+        mini["scorer"] = None
+    assert {key: getattr(found, key) for key in MINI} == {key: mini[key] for key in MINI}
+    assert (found.steps, found.pipeline, found.id) == (
+        published.steps, published.pipeline, published.id
+    )  # fmt: skip
+
+
+def test_what_is_asked_for_wins_over_the_miniatures_own(composed: Composed) -> None:
+    found = composed("model=sd15", "model.weights=mini", "model.height=96", "model.steps=7").model
+    assert (found.height, found.width, found.steps) == (96, 64, 7)
+
+
+def test_a_model_of_the_same_class_runs_its_miniature_under_its_published_id(
+    composed: Composed,
+) -> None:
+    model = composed("model=sd15", "model.weights=mini").model
+    found = locate(model)
+    assert (found.path_or_id, found.is_mini) == (str(models.CHECKPOINTS / "sd-mini"), True)
+    assert model.id.startswith("stable-diffusion-v1-5/")
+
+
+def test_the_quality_of_random_numbers_is_measured_nowhere(
+    composed: Composed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    folder = pipeline_folder(tmp_path / "sd-mini")
+    (folder / "training.json").write_text('{"preset": "cpu"}')
+    assert composed().model.scorer == "mini"
+    (folder / "training.json").write_text('{"random": true}')
+    for override in ("model=sd-mini", "model=sd15"):
+        config = composed(override, "model.weights=mini", "model.scorer=mini")
+        assert config.model.scorer is None
+        assert (config.goal.max_loss, config.goal.accuracy_drop) == (None, None)
+        assert "sd-mini is not trained yet" in str(models.unmeasured(config.model))
+    config = composed("model=sdxl", "model.weights=random", "model.scorer=mini")
+    assert (config.model.scorer, config.goal.max_loss) == (None, None)
+    with pytest.raises(UsageError, match=r"goal\.quality=same_image needs trained weights"):
+        composed("model=sdxl", "model.weights=random", "goal.quality=same_image")
+
+
+# --- layouts and damage
+
+
+def test_a_folder_of_the_hubs_cache_is_taken_at_its_main_revision(
+    composed: Composed, tmp_path: Path
+) -> None:
+    cached = tmp_path / "models--me--mine"
+    for revision in ("a" * 40, "b" * 40):
+        pipeline_folder(cached / "snapshots" / revision)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("a" * 40)
+    found = locate(composed("model=sd15", f"model.weights={cached}").model)
+    assert found.path_or_id == str(cached / "snapshots" / ("a" * 40))
+
+
+def test_a_damaged_file_of_the_cache_is_named_and_a_lost_one_is_fetched_again(
+    composed: Composed, offline: Path
+) -> None:
+    cached = offline / "models--stable-diffusion-v1-5--stable-diffusion-v1-5"
+    folder = pipeline_folder(cached / "snapshots" / ("a" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("a" * 40)
+    truncate(folder)
+    with pytest.raises(UsageError, match="is damaged"):
+        locate(composed("model=sd15").model)
+    lose_a_shard(folder)
+    with pytest.raises(UsageError, match="is not in the local cache"):
+        locate(composed("model=sd15").model)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("GatedRepoError", "is gated: accept its terms at .* and run `hf auth login`"),
+        ("RepositoryNotFoundError", "the hub has no .* at revision main; check model.id"),
+        ("RevisionNotFoundError", "at revision main; check model.id and model.revision"),
+    ],
+)
+def test_what_the_hub_answers_is_said_with_what_to_do(
+    composed: Composed, offline: Path, monkeypatch: pytest.MonkeyPatch, error: str, words: str
+) -> None:
+    import httpx
+    from huggingface_hub import errors
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    response = httpx.Response(404, request=httpx.Request("GET", "https://huggingface.co"))
+
+    def refuse(self: object, *_: object, **__: object) -> None:
+        raise getattr(errors, error)("no", response=response)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(UsageError, match=words):
+        locate(composed("model=sd15").model)
+
+
+def test_an_id_that_is_none_is_refused(composed: Composed, offline: Path) -> None:
+    with pytest.raises(UsageError, match=r"'a/b/c' is no id of the hub; type model\.id=ORG/NAME"):
+        locate(composed("model=sd15", "model.id=a/b/c").model)

@@ -220,6 +220,51 @@ def test_a_study_of_the_users_own_prompts_program_and_mix_of_shapes(tmp_path: Pa
     assert "mine.py" in page
 
 
+QUICK = ("+sweep=quick", "+debug=tiny", "objective=flops", "study=q")
+
+
+@pytest.mark.slow
+def test_a_quick_sweep_measures_presets_and_names_the_long_search(tmp_path: Path) -> None:
+    output = finish(tmp_path, *QUICK, "search.only={sampler: {}, guidance: {}}")
+    study = tmp_path / "outputs" / "sweeps" / "q"
+    start = json.loads((study / "start.json").read_text(encoding="utf-8"))
+    found = searched(study)
+    assert {r.origin for r in found.values()} == {row["origin"] for row in start}
+    assert {r.origin for r in found.values()} == {"preset:unipc", "preset:guidance-stop"}
+    assert "left out preset unet-tgate, tgate: not named by search.only" in output
+    assert "left out preset cpu-int8, dynamic_int8: it changes no counted operation" in output
+    front = json.loads((study / "front.json").read_text(encoding="utf-8"))
+    assert front["front"]
+    assert front["study"]["evaluations"] == len(start)
+    assert (study / "best" / "accelerated.py").exists()
+    assert (study / "report.html").exists()
+    command = next(line for line in output.splitlines() if "search.start=" in line)
+    assert command.strip() == (
+        "python -m engine +sweep=ga +debug=tiny objective=flops "
+        "'search.only={sampler: {}, guidance: {}}' 'search.start=[q]'"
+    )
+    stored = json.loads((study / "study.json").read_text(encoding="utf-8"))
+    assert stored["resume"].startswith("python -m engine +debug=tiny +sweep=quick")
+
+
+def test_a_quick_sweep_without_anything_to_measure_says_so(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "search.only={vae: {}}")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 2, output
+    assert "nothing to measure" in output
+
+
+def test_commands_name_their_sweep_and_the_search_that_follows() -> None:
+    assert handover.command(["study=s"]) == "python -m engine +sweep=ga study=s"
+    quick = ["+debug=tiny", "+sweep=quick", "study=q", "model=sd15", "hydra.verbose=true"]
+    assert handover.command(quick) == (
+        "python -m engine +debug=tiny +sweep=quick study=q model=sd15"
+    )
+    assert handover.following([*quick, "search.start=[unipc]", "search.generations=0"], "q") == (
+        "python -m engine +sweep=ga +debug=tiny model=sd15 'search.start=[q]'"
+    )
+
+
 def test_a_single_technique_differs_from_the_baseline_in_one_strategy() -> None:
     baseline: Genome = {"sampler": {"name": "dpmpp_2m", "steps": 20}}
     unipc: Genome = {"sampler": {"name": "unipc", "steps": 8}}

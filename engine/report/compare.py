@@ -93,9 +93,12 @@ def table(studies: Sequence[Study]) -> Table:
 
 
 def remarks(studies: Sequence[Study]) -> list[str]:
-    """Why which study does not compare with the first, a line each."""
+    """Whose quality is not measured, and why which study does not compare with the first, a line
+    each."""
     first = studies[0].label
-    return [
+    given = [(study.label, study.material.study) for study in studies]
+    silent = [f"{n}: {text.quality_unmeasured(s)}" for n, s in given if s.get("unmeasured")]
+    return silent + [
         f"{study.label} does not compare with {first}: {reason}"
         for study in studies
         for reason in study.reasons

@@ -21,6 +21,9 @@ def warnings(material: Material) -> list[str]:
             "Measured on a miniature: a real pipeline with small weights of its own. "
             "Its speed-ups and losses do not carry over to real models."
         )
+    if study.get("unmeasured"):
+        words = text.quality_unmeasured(study)
+        found.append(f"{words[0].upper()}{words[1:]}; the pictures mean nothing.")
     control = study.get("control") or {}
     if objective_is_time(study) and control.get("ok") is False:
         found.append(
@@ -108,7 +111,8 @@ def convergence(material: Material) -> list[dict[str, Any]]:
             "limit": found.limit,
         }
         for title, label, values in lines
-        if any(value is not None for value in values)
+        # A line along zero says nothing and has no scale.
+        if any(values)
     ]
 
 

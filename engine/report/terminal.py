@@ -57,7 +57,7 @@ def _gain(point: Point, baseline: str, study: Mapping[str, Any]) -> str:
         words += f" ({text.ratio_interval(low, high)})"
     words += f" {unit} {'of' if speedup < 1 else 'than'} {baseline}"
     if point.loss is None:
-        words += ", quality not measured"
+        words += f", {text.quality_unmeasured(study)}"
     else:
         words += f", at {text.percent(point.loss)} {text.loss_name(study.get('goal') or {})}"
     if speedup < 1:

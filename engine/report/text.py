@@ -105,6 +105,15 @@ def loss_name(goal: Mapping[str, Any]) -> str:
     return "fidelity loss" if same_image(goal) else "quality loss"
 
 
+def quality_unmeasured(study: Mapping[str, Any]) -> str:
+    """``quality: not measured``, with the reason where study.json tells one."""
+    reason = study.get("unmeasured")
+    model = study.get("model") or {}
+    if not reason and "scorer" in model and model["scorer"] is None:
+        reason = "the model names no scorer"
+    return f"quality: not measured ({reason})" if reason else "quality: not measured"
+
+
 def goal_words(goal: Mapping[str, Any]) -> str:
     """The goal's limits in words; keys that are absent or null set no limit."""
     forms: tuple[tuple[str, Any], ...] = (

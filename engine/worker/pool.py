@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -130,6 +130,19 @@ class Worker:
         answer = self._ask("profile", payload=pictures, **fields)[0]
         found: dict[str, float] = answer["milliseconds"]
         return found
+
+    def calibrate(self, strategy: str, requests: Sequence[Request], denoiser: str) -> Any:
+        """What a strategy measures of the loaded pipeline, as JSON; the worker is of no further
+        use."""
+        spoken = [_spoken(request) for request in requests]
+        answer = self._ask(
+            "calibrate",
+            payload=b"".join(pictures for _, pictures in spoken),
+            strategy=strategy,
+            requests=[fields | {"bytes": len(pictures)} for fields, pictures in spoken],
+            denoiser=denoiser,
+        )[0]
+        return answer["measured"]
 
     def graphs(self) -> int | None:
         """Graphs that the worker has compiled so far; None if it compiles nothing."""

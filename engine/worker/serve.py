@@ -23,7 +23,7 @@ OUTPUT_LIMIT = 256 * 2**20
 """Largest file that a worker may write, its log included."""
 MAX_IMAGES = 64
 OPERATIONS = (
-    "load", "generate", "cost", "active", "applicable", "profile", "graphs", "memory",
+    "load", "generate", "cost", "active", "applicable", "profile", "graphs", "memory", "calibrate",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class Session:
         from engine.worker import preamble, probe
 
         torch.set_num_threads(int(request["threads"]))
-        preamble.map_models(request["models"])
+        preamble.map_models(request["models"], request["device"])
         self.module = ModuleType("accelerated")
         sys.modules["accelerated"] = self.module
         exec(compile(request["program"], "accelerated.py", "exec"), self.module.__dict__)
@@ -146,6 +146,28 @@ class Session:
         denoiser, device = request["denoiser"], request["device"]
         reasons = {n: probe.inapplicable(s, self.pipe, denoiser, device) for n, s in known.items()}
         return {"ok": True, "reasons": reasons}
+
+    def calibrate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What a strategy that is not in the program measures of its pipeline over some images."""
+        from functools import partial
+
+        from engine.strategy import find
+        from engine.worker import probe
+
+        assert self.module is not None
+        context = self.module.CTX
+        name = request["strategy"]
+        refusal = probe.refusal([name], self.pipe, request["denoiser"], context.device)
+        if refusal is not None:
+            return {"ok": False, "stage": "load", "reason": refusal}
+        runs, start = [], 0
+        for one in request["requests"]:
+            end = start + one["bytes"]
+            runs.append(partial(self._call, one | {"payload": request["payload"][start:end]}))
+            start = end
+        measure = find(name).function("calibrate")
+        assert measure is not None
+        return {"ok": True, "measured": measure(self.pipe, context, runs)}
 
     def memory(self, request: dict[str, Any]) -> dict[str, Any]:
         from engine.worker import probe

@@ -40,7 +40,7 @@ ONLY: dict[str, dict[str, list[Value]]] = {
     "tgate": {"gate": [0.4, 0.6]},
     "tome": {"ratio": [0.5], "max_downsample": [1]},
     "deepcache": {"interval": [2, 3, 5], "branch": [0]},
-    "guidance": {"stop": [0.5]},
+    "guidance": {"start": [0.0], "stop": [0.5]},
 }
 """720 settings, of which those with a guidance stop behind T-GATE's gate are illegal."""
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.genome import canonical
 from engine.results import Genome, Result
 from engine.search import searcher
 from engine.search.archive import hypervolume
@@ -51,7 +52,7 @@ SYNTHETIC: dict[str, dict[str, list[Value]]] = {
     "deepcache": {"interval": [2, 3, 5]},
     "tome": {"ratio": [0.3, 0.5], "max_downsample": [1, 2]},
     "tgate": {"gate": [0.4, 0.6]},
-    "guidance": {"stop": [0.4, 0.5]},
+    "guidance": {"start": [0.0], "stop": [0.4, 0.5]},
 }
 Options = Mapping[str, object]
 VARIANTS: Mapping[str, tuple[str, Options]] = {
@@ -103,7 +104,15 @@ class Table:
 def recorded(path: Path = RECORDED) -> Table:
     """The table that was measured on a miniature."""
     head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    here = space(registry(), only=head["only"])
+    # A gene that was added since then stood at its default.
+    genes = {name: registry()[name].genes for name in head["only"]}
+    only = {
+        name: {gene: grids.get(gene, [genes[name][gene].default]) for gene in genes[name]}
+        for name, grids in head["only"].items()
+    }
+    here = space(registry(), only=only)
+    for row in rows:
+        row["key"] = here.key(canonical(row["genome"]))
     worked = [row for row in rows if "losses" in row]
     if missing := set(here.listing) - {row["key"] for row in rows}:
         print(f"{path.name} lacks {len(missing)} of {len(here.listing)} genomes", file=sys.stderr)

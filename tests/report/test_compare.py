@@ -119,6 +119,12 @@ def test_the_console_table_fits_and_marks_what_does_not_compare(sweeps: Path) ->
     assert remark.startswith("elsewhere does not compare with first: other machine")
 
 
+def test_a_study_of_random_weights_is_named(sweeps: Path, study: Study) -> None:
+    _write(sweeps / "random", replace(study, study=study.study | {"unmeasured": "it is random"}))
+    remarks = compare.remarks(_read(sweeps, "first", "random"))
+    assert "random: quality: not measured (it is random)" in remarks
+
+
 def test_a_study_without_a_result_is_shown_as_such(sweeps: Path, study: Study) -> None:
     _write(sweeps / "empty", study, front={"front": []})
     found = _read(sweeps, "first", "empty")

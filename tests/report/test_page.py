@@ -145,10 +145,21 @@ def test_optional_figures_may_be_missing(copy: Path, study: Study) -> None:
     ]
     write_json(copy / "front.json", {"study": {}, "front": rows})
     text = Reader(write_study_report(copy).read_text(encoding="utf-8")).text
-    assert "quality not measured" in text
+    assert "quality: not measured" in text
     (copy / "front.json").unlink()
     text = Reader(write_study_report(copy).read_text(encoding="utf-8")).text
     assert "No result: 12 compositions tried, 2 failed" in text
+
+
+def test_the_page_says_why_quality_was_not_measured(copy: Path, study: Study) -> None:
+    reason = "the miniature sdxl-mini is not trained yet, its weights are random numbers"
+    write_json(copy / "study.json", study.study | {"unmeasured": reason})
+    for trial in study.trials:
+        silent = replace(trial, loss=None, loss_low=None, loss_high=None)
+        save(silent, copy / str(trial.trial) / "result.json")
+    text = Reader(write_study_report(copy).read_text(encoding="utf-8")).text
+    assert f"Quality: not measured ({reason}); the pictures mean nothing." in text
+    assert "Gain over all allowed losses" not in text
 
 
 def test_a_folder_without_its_files_is_refused_with_what_to_give(

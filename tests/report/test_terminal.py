@@ -32,7 +32,7 @@ def test_the_sentence_admits_that_nothing_met_the_goal(study: Study) -> None:
     [
         ({"speedup": 0.9, "speedup_low": 0.85, "speedup_high": 0.95}, "so nothing is gained"),
         ({"speedup": 1.02, "speedup_low": 0.97, "speedup_high": 1.07}, "so a gain is not shown"),
-        ({"loss": None}, "quality not measured"),
+        ({"loss": None}, "quality: not measured"),
     ],
 )
 def test_the_sentence_is_honest_about_small_gains(
@@ -40,6 +40,15 @@ def test_the_sentence_is_honest_about_small_gains(
 ) -> None:
     entry = study.front["front"][1] | figures
     assert words in summary_line(study.study, {"front": [entry]})
+
+
+def test_the_sentence_says_why_quality_was_not_measured(study: Study) -> None:
+    front = {"front": [study.front["front"][1] | {"loss": None}]}
+    why = study.study | {"unmeasured": "model.weights=random are random numbers"}
+    words = "quality: not measured (model.weights=random are random numbers)"
+    assert words in summary_line(why, front)
+    unscored = study.study | {"model": {"name": "sd15", "scorer": None}}
+    assert "quality: not measured (the model names no scorer)" in summary_line(unscored, front)
 
 
 def test_the_sentence_says_when_timings_are_void_or_not_timings(study: Study) -> None:

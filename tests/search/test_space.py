@@ -114,7 +114,7 @@ def test_the_callers_predicate_holds() -> None:
 def test_the_size_counts_what_enumeration_finds() -> None:
     known = {name: registry()[name] for name in ("deepcache", "channels_last", "guidance")}
     here = space(known)
-    assert here.size() == (1 + 15) * 2 * (1 + 16) - 1
+    assert here.size() == (1 + 15) * 2 * (1 + 7 * 16) - 1
     assert len({here.key(g) for g in here.genomes()}) == here.size()
 
 

@@ -192,7 +192,7 @@ def test_a_pipeline_is_accelerated_once_and_before_it_is_used(program: Any, pipe
 
 
 def test_an_initial_image_brings_its_size_and_leaves_nothing() -> None:
-    fields = {**vars(SUBJECT), "pipeline": "StableDiffusionImg2ImgPipeline"}
+    fields = {**vars(SUBJECT), "pipeline": "StableDiffusionImg2ImgPipeline", "task": "image"}
     program = loaded(generate(Subject(**fields), GENOME, "test"))
     small, large = (Image.new("RGB", (side, side), "red") for side in (64, 96))
     used = fresh(program)
@@ -202,5 +202,6 @@ def test_an_initial_image_brings_its_size_and_leaves_nothing() -> None:
         warnings.filterwarnings("error", "measured for")
         found = drawn(program, used, SQUARE, image=small, strength=0.8)
     assert found == drawn(program, fresh(program), SQUARE, image=small, strength=0.8)
-    with pytest.raises(ValueError, match="takes no height"):
-        program.generate(used, CIRCLE, seed=0, image=small, height=64)
+    assert drawn(program, used, image=large, height=64, width=64)[0][0] == (64, 64)
+    with pytest.raises(ValueError, match="image is missing"):
+        program.generate(used, CIRCLE, seed=0)

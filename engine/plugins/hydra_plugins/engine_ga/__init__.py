@@ -1,4 +1,4 @@
-"""The Hydra sweeper behind ``+sweep=ga``: it only connects Hydra's launcher to a study.
+"""The Hydra sweeper behind ``+sweep=``: it only connects Hydra's launcher to a study.
 
 Hydra 1.3 finds sweepers in the namespace package ``hydra_plugins`` alone, hence the folder.
 """
@@ -34,7 +34,8 @@ class GASweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study. A job's overrides are the arguments plus its genome, which stands in
-        place of ``+sweep`` and of the techniques that the command line composed."""
+        place of the techniques that the command line composed; a sweep that sets more than the
+        sweeper holds for jobs as well."""
         from engine.study import run
 
         if self.config is None or self.launcher is None:
@@ -44,6 +45,6 @@ class GASweeper(Sweeper):
         def launch(job_overrides: list[list[str]], first_job: int) -> Sequence[JobReturn]:
             return launcher.launch(job_overrides, initial_job_idx=first_job)
 
-        replaced = re.compile(r"\+*(sweep=|technique[=.])")
+        replaced = re.compile(r"\+*(sweep=ga$|technique[=.])")
         task = [text for text in arguments if not replaced.match(text)]
         return run(self.config, task, launch)
