@@ -1,8 +1,9 @@
 """Images that are scored and not timed, so that a loss is known better than a time needs.
 
-A time is known after a few rounds, a loss is not: over 8 prompts its interval is some 5 points
-wide, and the best of many candidates is then the luckiest one. Each candidate that is worth it
-therefore draws the same further requests, for which the baseline's images are drawn once a study.
+A time is known after a few rounds, a loss is not: over 8 prompts its interval reaches some 5
+points to either side, and the best of many candidates is then the luckiest one. Each candidate that
+is worth it therefore draws the same further requests, for which the baseline's images are drawn
+once a study.
 """
 
 from __future__ import annotations

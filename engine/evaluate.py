@@ -61,7 +61,13 @@ class Evaluator:
             config.paths.models,
             measured=self.unmeasured is None,
         )
-        scored = config.measure.scored_prompts if self.unmeasured is None else 0
+        judged = self.unmeasured is None and (
+            config.model.scorer is not None
+            or config.goal.quality == "same_image"
+            or self.arms.location.is_mini
+        )
+        # Where nothing judges an image, one that is not timed tells nothing.
+        scored = config.measure.scored_prompts if judged else 0
         rng = self.asked.rng("scored")
         pairs = self.asked.pairs(scored, "search", rng) if scored else None
         self._drawn = Drawn(

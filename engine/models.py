@@ -113,15 +113,15 @@ def _mini(model: ModelConfig) -> Location:
     if model.mini is None or not (folder / "model_index.json").is_file():
         from engine.minis.pipelines import NAMES
 
-        made = ""
+        # A miniature's own model is on no hub and has no other architecture.
+        ways = [] if model.name == model.mini else ["type model.weights=hub, random or a path"]
         if model.mini in NAMES:
-            made = (
-                f", or make one: python -m engine.minis.train {model.mini} preset=cpu (up to an "
-                "hour), or preset=random (at once; quality is then not measured)"
+            ways.append(
+                f"make one: python -m engine.minis.train {model.mini} preset=cpu, or "
+                "preset=random (at once; quality is then not measured)"
             )
         raise UsageError(
-            f"no miniature weights for model={model.name}{_minis()}; "
-            f"type model.weights=hub, random or a path{made}"
+            f"no miniature weights for model={model.name}{_minis()}; {', or '.join(ways)}"
         )
     return Location(str(folder), None, is_mini=True)
 

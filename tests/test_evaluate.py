@@ -10,6 +10,7 @@ import pytest
 from engine import results, session
 from engine.evaluate import Evaluator
 from engine.genome import canonical
+from engine.models import CHECKPOINTS
 from engine.schema import Config
 
 Composed = Callable[..., Config]
@@ -62,3 +63,15 @@ def test_what_is_much_slower_is_given_up_unless_memory_is_wanted(
     assert "much slower than the baseline" in told.notes[-1]
     with evaluator("goal.memory_gib=64") as mine:
         assert mine.evaluate(1, SLOW, "user").rung == 1
+
+
+def test_where_nothing_judges_an_image_all_images_are_timed(
+    composed: Composed, tmp_path: Path
+) -> None:
+    config = composed(*TINY, f"model.weights={CHECKPOINTS / 'sd-mini'}", "model.scorer=null")
+    with Evaluator(config, session.machine_of(config), tmp_path) as mine:
+        told = mine.evaluate(0, FAST, "user")
+    assert told.ok
+    assert told.loss is None
+    assert len(told.samples) == 2 * 4
+    assert all(s.clocked for s in told.samples)
