@@ -21,10 +21,10 @@ FOLLOWED = 0.8
 WHAT = {
     "sdxl-mini": "(U-Net with sizes in its time embedding, two text encoders, Euler, v-prediction) "
     "that draws captioned scenes of coloured shapes",
-    "pixart-mini": "(transformer, T5 text encoder, learned variance, DPM-Solver++, noise "
-    "prediction; `PixArtSigmaPipeline` opens the folder too) that draws captioned scenes of "
+    "pixart-mini": "(transformer, T5 text encoder, learned variance, DPM-Solver++, "
+    "v-prediction; `PixArtSigmaPipeline` opens the folder too) that draws captioned scenes of "
     "coloured shapes",
-    "dit-mini": "(class-to-image transformer, learned variance, DDIM, noise prediction; the "
+    "dit-mini": "(class-to-image transformer, learned variance, DDIM, v-prediction; the "
     "classes are the 72 captions with one object) that draws coloured shapes",
     "sd3-mini": "(joint-attention transformer, two CLIPs and a T5, rectified flow) for scenes of "
     "coloured shapes",

@@ -111,9 +111,9 @@ def build_scheduler(name: str) -> Any:
             prediction_type="v_prediction",
         )
     if name == "pixart-mini":
-        return diffusers.DPMSolverMultistepScheduler(**linear)
+        return diffusers.DPMSolverMultistepScheduler(**linear, prediction_type="v_prediction")
     if name == "dit-mini":
-        return diffusers.DDIMScheduler(**linear, clip_sample=False)
+        return diffusers.DDIMScheduler(**linear, clip_sample=False, prediction_type="v_prediction")
     if name == "sd3-mini":
         return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     if name == "flux-mini":

@@ -45,7 +45,7 @@ class Task:
     module: Any
     table: Tensors
     predict: Callable[[torch.Tensor, torch.Tensor, Tensors], torch.Tensor]
-    target: Literal["v", "noise", "flow"]
+    target: Literal["v", "flow"]
     parts: Callable[[Any], dict[str, Any]]
     extra: Callable[[NDArray[np.intp]], Tensors] | None = None
 
@@ -243,7 +243,7 @@ def t5_table(tokenizer: Any, captions: list[str], place: Place) -> Tensors:
 
 
 def _pixart(shared: Shared, captions: list[str], place: Place) -> Task:
-    """The transformer and its T5 together, by noise prediction as published."""
+    """The transformer and its T5 together, by v-prediction."""
     import torch
 
     tokenizer = families.build_t5_tokenizer()
@@ -270,7 +270,7 @@ def _pixart(shared: Shared, captions: list[str], place: Place) -> Task:
         module=module,
         table=t5_table(tokenizer, captions, place),
         predict=predict,
-        target="noise",
+        target="v",
         parts=lambda m: {
             "vae": shared.vae,
             "tokenizer": tokenizer,
@@ -281,7 +281,7 @@ def _pixart(shared: Shared, captions: list[str], place: Place) -> Task:
 
 
 def _dit(shared: Shared, captions: list[str], place: Place) -> Task:
-    """By noise prediction as published; the class without a meaning stands in row 0."""
+    """By v-prediction; the class without a meaning stands in row 0."""
     import torch
 
     transformer = _placed(quiet(families.build_dit()), place)
@@ -298,7 +298,7 @@ def _dit(shared: Shared, captions: list[str], place: Place) -> Task:
         module=transformer,
         table={"classes": torch.tensor(classes, device=place.device)},
         predict=predict,
-        target="noise",
+        target="v",
         parts=lambda module: {"vae": shared.vae, "transformer": module},
     )
 

@@ -25,33 +25,21 @@ def shared(place: Place) -> tasks.Shared:
     return tasks.load_shared(CHECKPOINTS, place)
 
 
-@pytest.mark.parametrize("kind", ["v", "noise"])
-def test_the_target_and_the_noisy_latent_give_back_the_clean_one(kind: str) -> None:
+def test_the_target_and_the_noisy_latent_give_back_the_clean_one() -> None:
     clean, noise = torch.randn(2, 8, 4, 16, 16)
     share = torch.arange(8) / 8
     kept = torch.linspace(0.99, 0.01, 1000)
-    noisy, times, target, _ = denoisers.mixed(kind, clean, noise, share, kept)
+    noisy, times, target = denoisers.mixed(clean, noise, share, kept)
     a = kept[times].sqrt().view(-1, 1, 1, 1)
     s = (1 - kept[times]).sqrt().view(-1, 1, 1, 1)
-    found = a * noisy - s * target if kind == "v" else (noisy - s * target) / a
-    assert torch.allclose(found, clean, atol=1e-3)
+    assert torch.allclose(a * noisy - s * target, clean, atol=1e-3)
 
 
 def test_a_flows_target_points_from_the_clean_latent_to_the_noise() -> None:
     clean, noise = torch.randn(2, 8, 4, 16, 16)
-    noisy, times, target, weight = denoisers.mixed("flow", clean, noise, torch.rand(8), None)
+    noisy, times, target = denoisers.mixed(clean, noise, torch.rand(8), None)
     sigma = (times / 1000).view(-1, 1, 1, 1)
     assert torch.allclose(noisy - sigma * target, clean, atol=1e-4)
-    assert torch.equal(weight, torch.ones(8))
-
-
-def test_noise_prediction_weighs_high_noise_as_v_prediction_does_up_to_a_cap() -> None:
-    clean, noise = torch.randn(2, 3, 4, 16, 16)
-    kept = torch.tensor([0.9, 0.5, 0.001])
-    share = torch.tensor([0.0, 0.4, 0.9])
-    _, times, _, weight = denoisers.mixed("noise", clean, noise, share, kept)
-    assert times.tolist() == [0, 1, 2]
-    assert weight.tolist() == pytest.approx([1 / 0.9, 2.0, denoisers.NOISE_WEIGHT])
 
 
 def test_the_class_model_sees_every_class_and_the_others_no_held_out_caption() -> None:
