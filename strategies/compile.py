@@ -96,11 +96,21 @@ def largest_parts(module: Any) -> Iterator[Any]:
             yield from largest_parts(child)
 
 
+def repeated_blocks(denoiser: Any) -> set[str]:
+    """Names of the classes of its repeated blocks: those that diffusers names, or else (PixArt,
+    DiT, SD3) those that stand in a list at the top of the network."""
+    from torch.nn import ModuleList
+
+    named = set(getattr(denoiser, "_repeated_blocks", None) or ())
+    lists = [child for child in denoiser.children() if isinstance(child, ModuleList)]
+    return named or {type(block).__name__ for blocks in lists for block in blocks}
+
+
 def chosen_parts(denoiser: Any, scope: str) -> list[Any]:
     """The modules to compile; raises ValueError when the scope has none."""
     roots = [denoiser]
     if scope == "regional":
-        repeated = set(getattr(denoiser, "_repeated_blocks", None) or ())
+        repeated = repeated_blocks(denoiser)
         # Token merging derives its blocks from the usual ones, so the bases count as well.
         roots = [
             module

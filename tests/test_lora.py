@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from safetensors.torch import save_file
 
 from engine.errors import UsageError
 from engine.lora import Lora, located, loras_of
-from engine.program import generate
+from engine.program import Subject, generate
 from engine.results import Genome
-from engine.strategy import find
+from engine.strategy import find, registry
 from engine.worker import probe
 from tests.test_program import loaded
 from tests.tiny import KINDS, ONE, case, saved, subject
@@ -70,10 +71,10 @@ def written(kind: str, root: Path) -> Path:
     return path
 
 
-def drawn(kind: str, root: Path, genome: Genome, *loras: Lora) -> NDArray[np.int64]:
+def drawn(kind: str, root: Path, genome: Genome, *loras: Lora, steps: int = 3) -> NDArray[np.int64]:
     """The pixels of a program with these LoRAs."""
-    given = subject(kind, saved(kind, root), loras=located(loras))
-    scope = loaded(generate(given, genome, "test"))
+    given = subject(kind, saved(kind, root), loras=located(loras), steps=steps)
+    scope = loaded(generate(given, genome, "test", calibrated(given, genome)))
     pipe = scope["accelerate"](scope["load_pipeline"]())
     asked = case(kind, ONE, root)
     image = None if asked.image is None else Image.open(asked.image)
@@ -83,6 +84,19 @@ def drawn(kind: str, root: Path, genome: Genome, *loras: Lora) -> NDArray[np.int
         assert active is not None
         assert active(pipe) is None
     return np.asarray(images[0], np.int64)
+
+
+def calibrated(given: Subject, genome: Genome) -> dict[str, Any]:
+    """What techniques that must be calibrated measure of that model with its LoRAs."""
+    asking = {name: find(name).function("calibrate") for name in genome}
+    found = {}
+    for name, calibrate in asking.items():
+        if calibrate is not None:
+            scope = loaded(generate(given, {}, "test"))
+            pipe = scope["accelerate"](scope["load_pipeline"]())
+            runs = [partial(scope["generate"], pipe, ONE, seed=seed) for seed in range(2)]
+            found[name] = calibrate(pipe, scope["CTX"], runs)
+    return found
 
 
 def gap(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
@@ -162,6 +176,44 @@ def test_a_lora_changes_the_pixels_under_every_technique(name: str, root: Path) 
     assert gap(without, fused) > 1.0
     # Fused it is part of the weights; where a technique lost it beside them, the two would differ.
     assert gap(fused, beside) < 0.3 * gap(without, fused)
+
+
+TAKING = ("sd", "sdxl", "sd3", "flux")
+"""One kind of each family that takes LoRAs."""
+SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
+    # Where the default of a gene has nothing to act on.
+    ("sdxl", "tome"): {"max_downsample": 2},
+    ("sd3", "attention"): {"where": "all"},
+    ("flux", "attention"): {"where": "all"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(registry()))
+@pytest.mark.parametrize("kind", TAKING)
+def test_every_applicable_technique_keeps_a_lora_or_refuses_it(
+    kind: str, name: str, root: Path
+) -> None:
+    """Fused or beside the weights it changes the pixels, by about as much as in the plain program;
+    where a technique cannot work beside it, it says so and the fused one still works."""
+    strategy = find(name)
+    pipe = pipeline_of(kind, root)
+    if reason := probe.inapplicable(strategy, pipe, KINDS[kind].denoiser, "cpu"):
+        pytest.skip(reason)
+    genome: Genome = {name: SETTINGS.get((kind, name), {})}
+    path = str(written(kind, root))
+    usual = gap(drawn(kind, root, {}, steps=8), drawn(kind, root, {}, Lora(path), steps=8))
+    without = drawn(kind, root, genome, steps=8)
+    fused = drawn(kind, root, genome, Lora(path), steps=8)
+    assert gap(without, fused) > 0.3 * usual
+    lora = Lora(path, fuse=False)
+    given = subject(kind, saved(kind, root), loras=located([lora]))
+    pipe = loaded(generate(given, {}, "test"))["load_pipeline"]()
+    if probe.inapplicable(strategy, pipe, KINDS[kind].denoiser, "cpu") is None:
+        beside = drawn(kind, root, genome, lora, steps=8)
+        assert gap(without, beside) > 0.3 * usual
+    else:
+        assert strategy.needs.fused_lora
 
 
 def test_a_scale_of_nothing_changes_nothing_and_a_larger_one_more(root: Path) -> None:

@@ -16,6 +16,7 @@ from engine.errors import UsageError
 from engine.genome import canonical
 from engine.worker import cost, probe
 from strategies import compile as compiling
+from tests.strategies.tiny import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 Ready = Callable[..., Any]
@@ -78,6 +79,13 @@ def test_regional_compiles_the_repeated_blocks(ready: Ready) -> None:
     names = compiled_names(made)
     assert names
     assert all(name.rpartition(".")[0].endswith("transformer_blocks") for name in names)
+
+
+@pytest.mark.parametrize("model", ["pixart", "dit", "sd3", "flux"])
+def test_regional_finds_the_blocks_of_every_transformer(model: str) -> None:
+    network = ARCHITECTURES[model]().transformer
+    blocks = [*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())]
+    assert compiling.chosen_parts(network, "regional") == blocks
 
 
 def test_wrapped_parts_stay_as_they_are_and_their_surroundings_are_compiled(ready: Ready) -> None:
@@ -152,6 +160,7 @@ import sys
 from tests.test_program import CHECKPOINT, SUBJECT, loaded
 from engine.program import generate
 from strategies import compile as compiling
+from tests.strategies.tiny import ARCHITECTURES
 
 import numpy as np
 
