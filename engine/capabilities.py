@@ -5,7 +5,9 @@ worker and writes ``engine/capabilities.json``; with ``--check`` it only says wh
 exits with 1. Of each pipeline class the file has for every strategy null, where it suits;
 ``{"needs": WHY}``, where a declared need is not met; ``{"unfit": WHY}``, where the strategy itself
 refuses the miniature; ``{"weights": ID}``, where it suits if that repository is in the hub's cache.
-What depends on the machine or on a model's settings is not in it (``engine.needs``).
+Under the names of published models, whose architectures are stored (``engine.architectures``), it
+has what they answer otherwise than the miniature of their class. What depends on the machine or on
+a model's settings is not in it (``engine.needs``).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ COMMAND = "python -m engine.capabilities"
 
 Answer = Mapping[str, str] | None
 Record = Mapping[str, Mapping[str, Answer]]
-"""Pipeline class to strategy to what the probes answered."""
+"""Pipeline class or published model to strategy to what the probes answered."""
 
 
 @cache
@@ -66,13 +68,65 @@ def pipelines() -> Iterator[tuple[str, Any]]:
         yield kind, built[mini] if same else getattr(diffusers, kind).from_pipe(built[mini])
 
 
+def published() -> dict[str, Path]:
+    """The published models whose architecture is stored, and its folder: their own or that of a
+    model with the same id."""
+    from engine import architectures
+
+    stored = architectures.names()
+    found = {}
+    for name in catalogue.names():
+        entry = catalogue.entry(name)
+        alike = [n for n in stored if n == name or catalogue.entry(n)["id"] == entry["id"]]
+        if entry["pipeline"] is not None and alike:
+            found[name] = architectures.FOLDER / alike[0]
+    return found
+
+
+def shell(name: str, folder: Path) -> Any:
+    """The pipeline of a published model around its networks without memory for their weights, and
+    without text encoders."""
+    import diffusers
+    import torch
+
+    from engine import architectures
+    from engine.worker import randomised
+
+    cls = getattr(diffusers, catalogue.entry(name)["pipeline"])
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    expected, optional = cls._get_signature_keys(cls)
+    parts: dict[str, Any] = dict.fromkeys(expected)
+    parts |= {key: index[key] for key in optional if key in index} | {"add_watermarker": False}
+    with torch.device("meta"):
+        for part in {"unet", "transformer", "vae"} & set(expected):
+            parts[part] = randomised.skeleton(folder / part, *index[part])
+        if "controlnet" in expected:
+            own = architectures.FOLDER / name / "controlnet"
+            parts["controlnet"] = randomised.skeleton(own, "diffusers", "ControlNetModel")
+    scheduler = getattr(diffusers, index["scheduler"][1])
+    parts["scheduler"] = scheduler.from_pretrained(folder / "scheduler")
+    taken = {*expected, *optional}
+    return cls(**{key: value for key, value in parts.items() if key in taken})
+
+
 def probed(known: Mapping[str, Strategy] | None = None) -> Record:
     """What the probes say today of those strategies, by default all that can be asked here."""
     known = known if known is not None else _complete()
-    return {
+    found: dict[str, dict[str, Answer]] = {
         kind: {name: answer(strategy, pipe) for name, strategy in sorted(known.items())}
         for kind, pipe in pipelines()
     }
+    for model, folder in published().items():
+        usual, pipe = found[catalogue.entry(model)["pipeline"]], shell(model, folder)
+        own = {name: answer(strategy, pipe) for name, strategy in sorted(known.items())}
+        # Which need is unmet is told in other words of another network.
+        found[model] = {
+            name: said
+            for name, said in own.items()
+            if said != usual[name]
+            and not ("needs" in (said or {}) and "needs" in (usual[name] or {}))
+        }
+    return found
 
 
 def answer(strategy: Strategy, pipe: Any) -> Answer:

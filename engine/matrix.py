@@ -115,7 +115,8 @@ def judged(
     not; ``cache`` is ``paths.models``."""
     if entry["pipeline"] is None:
         return "open", NOT_READ
-    answers = capabilities.recorded().get(entry["pipeline"], {})
+    record = capabilities.recorded()
+    answers = {**record.get(entry["pipeline"], {}), **record.get(entry["name"], {})}
     said = answers.get(strategy.name) or {}
     dtype = "float32" if device == "cpu" else entry["dtype"]
     reason = (
@@ -129,9 +130,9 @@ def judged(
     if strategy.name not in answers:
         return "open", NOT_PROBED
     if "unfit" in said:
-        # The miniature refused it; another network of the same class may not.
-        mini = entry["weights"] == "mini"
-        return ("no", said["unfit"]) if mini else ("open", f"its miniature: {said['unfit']}")
+        # A miniature's word says nothing of another network of the same class.
+        own = entry["weights"] == "mini" or entry["name"] in record
+        return ("no", said["unfit"]) if own else ("open", f"its miniature: {said['unfit']}")
     if "weights" in said and (reason := absent(said["weights"], cache)):
         return "no", reason
     return "yes", ""

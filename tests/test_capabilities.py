@@ -12,12 +12,26 @@ from engine.strategy import Needs, registry
 
 def test_the_record_knows_every_class_and_every_strategy_of_the_project() -> None:
     recorded = capabilities.recorded()
-    assert set(recorded) == set(capabilities.classes())
+    published = capabilities.published()
+    assert {"sd15", "sd15-img2img", "flux", "dit", "sdxl-controlnet"} <= set(published)
+    assert set(recorded) == {*capabilities.classes(), *published}
     assert {catalogue.entry(n)["pipeline"] for n in catalogue.names()} - {None} <= set(recorded)
     own = {n: s for n, s in registry().items() if s.module.__name__.startswith("strategies.")}
     able = {name for name, strategy in own.items() if not capabilities.mute(strategy)}
     for kind, answers in recorded.items():
-        assert able <= set(answers) <= set(own), f"{kind}: run {capabilities.COMMAND}"
+        wanted = set() if kind in published else able
+        assert wanted <= set(answers) <= set(own), f"{kind}: run {capabilities.COMMAND}"
+
+
+def test_a_published_model_has_only_what_it_answers_otherwise_than_its_miniature() -> None:
+    recorded = capabilities.recorded()
+    for model in capabilities.published():
+        usual = recorded[catalogue.entry(model)["pipeline"]]
+        for name, said in recorded[model].items():
+            assert said != usual[name], (model, name)
+    assert recorded["sdxl"]["tiny_vae"] == {"weights": "madebyollin/taesdxl"}
+    assert recorded["pixart-sigma"]["tiny_vae"] == {"weights": "madebyollin/taesdxl"}
+    assert recorded["sd3"]["tiny_vae"] == {"weights": "madebyollin/taesd3"}
 
 
 def test_what_could_not_be_asked_keeps_its_answer_and_what_is_gone_goes() -> None:

@@ -29,13 +29,7 @@ Composed = Callable[..., Config]
         ("sdxl-controlnet", "cuda", "guidance", "yes", ""),
         ("pixart-sigma", "cpu", "sampler", "yes", ""),
         ("flux", "cuda", "deepcache", "no", "it needs a unet, this model has a transformer"),
-        (
-            "dit",
-            "cpu",
-            "tgate",
-            "open",
-            "its miniature: DiTTransformer2DModel has no cross-attention",
-        ),
+        ("dit", "cpu", "tgate", "no", "DiTTransformer2DModel has no cross-attention"),
         ("sd15", "cpu", "flow_sampler", "no", "it needs a model that predicts flow"),
         ("flux", "cuda", "split_guidance", "no", "distilled"),
         ("sdxl-turbo", "cuda", "tgate", "no", "without guidance (model.guidance_scale=0)"),
@@ -43,8 +37,9 @@ Composed = Callable[..., Config]
         ("sd15", "cpu", "fused_attention", "no", "it needs cuda, this runs on cpu"),
         ("sd15", "cuda", "dynamic_int8", "no", "it needs cpu, this runs on cuda"),
         ("sd-mini", "cpu", "tiny_vae", "no", "this model's own 4 times"),
-        # What its miniature refuses the published model may take.
-        ("sd15", "cpu", "tiny_vae", "open", "its miniature: the tiny autoencoder enlarges"),
+        # What its miniature refuses the published model takes, as its architecture says.
+        ("sd15", "cpu", "tiny_vae", "no", "madebyollin/taesd is not in the hub's cache"),
+        ("flux", "cuda", "tiny_vae", "no", "madebyollin/taef1 is not in the hub's cache"),
     ],
 )
 def test_answers_and_reasons(
@@ -68,6 +63,15 @@ def test_a_strategy_of_another_package_is_not_probed_until_somebody_does() -> No
 def test_a_model_that_is_only_known_when_it_is_read_stays_open() -> None:
     entry = {**catalogue.entry("sd15"), "pipeline": None, "steps": None}
     assert matrix.judged(find("tome"), entry, "cpu") == ("open", matrix.NOT_READ)
+
+
+def test_a_miniatures_word_leaves_a_model_of_another_network_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = {"StableDiffusionPipeline": {"tome": {"unfit": "too small"}}}
+    monkeypatch.setattr(capabilities, "recorded", lambda: record)
+    said = {n: matrix.judged(find("tome"), catalogue.entry(n), "cpu") for n in ("sd15", "sd-mini")}
+    assert said == {"sd15": ("open", "its miniature: too small"), "sd-mini": ("no", "too small")}
 
 
 def test_weights_that_a_technique_brings_are_looked_for(
