@@ -18,8 +18,8 @@ pipelines keep; here calls are counted and turned into the timesteps that its co
 for. It takes the second half of a batch for the conditional one and splits only what it knows by
 name, hence only pipelines that say whether they guide; those that put the conditional half first
 (DiT) or hand over sizes in a dictionary (PixArt) are refused. Memory grows by two outputs for each
-attention (CogVideoX 24.4 to 40.7 GB). A batch that shrinks when guidance stops starts afresh, with
-the attentions only.
+attention (CogVideoX 24.4 to 40.7 GB). Where guidance begins or stops the batch changes, and it
+starts afresh with a full call; with one half only the attentions are saved.
 
 Paper: Lv et al., FasterCache, arXiv 2410.19355. diffusers, pull request 10163: CogVideoX 245.9 to
 159.0 s on an A100. No figures for images.
@@ -81,6 +81,7 @@ class Estimates:
     def clear(self) -> None:
         """Forget the last image."""
         self.calls = 0
+        self.since = 0
         self.shape: Any = None
         self.asked = 0
         self.ran = 0
@@ -90,8 +91,9 @@ class Estimates:
         return getattr(self.pipe, "num_timesteps", None) or len(times)
 
     def timestep(self) -> float:
-        """The place of this call on the scale of a thousand timesteps, downwards."""
-        return 1000 * (1 - self.calls / self.total())
+        """The place of this call on the scale of a thousand timesteps, downwards; the beginning
+        where nothing is kept yet, since the hooks would estimate from nothing."""
+        return 1000 * (1 - self.calls / self.total()) if self.calls > self.since else 1000.0
 
     def counted(self, compute: Any, name: str) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -110,7 +112,7 @@ class Estimates:
             )
         sample = args[0] if args else kwargs["hidden_states"]
         if sample.shape != self.shape:
-            self.shape = sample.shape
+            self.shape, self.since = sample.shape, self.calls
             for hook in self.hooks:
                 hook.state.reset()
                 hook.is_guidance_distilled = not guided(self.pipe)
@@ -122,8 +124,11 @@ class Estimates:
 
 
 def guided(pipe: Any) -> bool:
-    """Whether the denoiser is handed both halves of guidance now."""
-    return bool(getattr(pipe, "do_classifier_free_guidance", False))
+    """Whether the denoiser is handed both halves of guidance now; before its interval begins
+    ``guidance`` leaves one out, of which the pipeline knows nothing."""
+    interval = getattr(pipe, "_guidance_state", None)
+    left_out = interval is not None and interval.narrowed
+    return bool(getattr(pipe, "do_classifier_free_guidance", False)) and not left_out
 
 
 def apply(pipe: Any, ctx: Any, *, start: float, uncond: int, weight: float) -> None:

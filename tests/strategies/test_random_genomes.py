@@ -77,6 +77,24 @@ def test_random_genomes_are_compiled(ready: Callable[..., Any], fresh: Callable[
     assert failures(ready, compiled, 3) == {}
 
 
+@pytest.mark.parametrize("start", [0.0, 0.25])
+@pytest.mark.parametrize("stop", [0.4, 0.85])
+def test_faster_cache_follows_a_batch_that_grows_and_shrinks_with_guidance(
+    ready: Callable[..., Any], start: float, stop: float
+) -> None:
+    """The batch changes before and behind the start of the cache, which must not estimate from
+    what it does not have, nor take a single half for two."""
+    cache = {"start": 0.5, "uncond": 5, "weight": 1.0}
+    genome: Genome = {
+        "flow_sampler": {"steps": 8},
+        "faster_cache": cache,
+        "guidance": {"start": start, "stop": stop},
+    }
+    made = ready(genome, pipe=ARCHITECTURES["sd3"]())
+    assert torch.isfinite(made.latents()).all()
+    assert set(made.reasons().values()) == {None}
+
+
 @pytest.mark.slow
 def test_many_random_genomes_run_and_take_effect(
     ready: Callable[..., Any], fresh: Callable[[], Any]
