@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 OFFLINE = "model=sd-mini runs offline"
 CONFIGS = ["*.json", "*.txt", "*.model"]
 """Small files that say what a model is and how it splits text."""
+LOADED = re.compile(r"[^/]+/(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors")
+"""Paths of the weights of a pipeline's parts; variants such as fp16 have another ending."""
 
 
 def pipeline(model: ModelConfig, cache: str | None) -> Path:
@@ -102,10 +105,26 @@ def _downloaded(model: ModelConfig, cache: str | None) -> Path:
     if model.gated and get_token() is None and not constants.HF_HUB_OFFLINE:
         raise UsageError(_gate(model.id))
     with _told(model.id, model.revision, size, cache):
-        HfApi().model_info(model.id, revision=model.revision, timeout=10)
-        _check_disk(Path(cache or constants.HF_HUB_CACHE), model)
-        print(f"downloading {model.id}: about {size}, once", flush=True)
+        about = HfApi().model_info(
+            model.id, revision=model.revision, timeout=10, files_metadata=True
+        )
+        # What conf/model does not know, the hub does.
+        gib = model.download_gib or listed_gib(about)
+        _check_disk(Path(cache or constants.HF_HUB_CACHE), model.id, gib)
+        size = f"about {gib:.3g} GiB" if gib else "its weights"
+        print(f"downloading {model.id}: {size}, once", flush=True)
         return _fetch(model, cache)
+
+
+def listed_gib(about: Any) -> float:
+    """GiB of the safetensors that a pipeline loads, by the hub's list of a repository's files:
+    those in folders, in the default variant; 0 where it tells no sizes."""
+    sizes = [
+        file.size or 0
+        for file in getattr(about, "siblings", None) or ()
+        if LOADED.fullmatch(file.rfilename)
+    ]
+    return sum(sizes) / 2**30
 
 
 def _gate(name: str) -> str:
@@ -159,13 +178,13 @@ def _fetch(model: ModelConfig, cache: str | None) -> Path:
     return Path(folder)
 
 
-def _check_disk(cache: Path, model: ModelConfig) -> None:
+def _check_disk(cache: Path, name: str, gib: float) -> None:
     place = cache
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 2**30
-    if free < model.download_gib * 1.05 or not os.access(place, os.W_OK):
+    if free < gib * 1.05 or not os.access(place, os.W_OK):
         raise UsageError(
-            f"{model.id} needs {model.download_gib:g} GiB in {cache}, which has {free:.1f} GiB "
+            f"{name} needs {gib:.3g} GiB in {cache}, which has {free:.1f} GiB "
             f"that can be written; type paths.models=FOLDER on another disk; {OFFLINE}"
         )

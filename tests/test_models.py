@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -43,6 +44,38 @@ def test_a_model_without_miniature_names_those_that_are(
     pipeline_folder(tmp_path / "sd-mini")
     with pytest.raises(UsageError, match=r"model=sdxl \(there are: sd-mini\)"):
         locate(composed("model=sdxl", "model.weights=mini").model)
+
+
+def test_the_size_of_an_unknown_model_is_read_from_the_hub_and_announced(
+    composed: Composed,
+    offline: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = {
+        "unet/diffusion_pytorch_model.safetensors": 3 * 2**30,
+        "unet/diffusion_pytorch_model.fp16.safetensors": 2**30,
+        "text_encoder/model-00001-of-00002.safetensors": 2**29,
+        "text_encoder/model-00002-of-00002.safetensors": 2**29,
+        "whole.safetensors": 8 * 2**30,
+        "unet/config.json": 2**10,
+    }
+    siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in files.items()]
+    about = SimpleNamespace(siblings=siblings)
+    assert hub.listed_gib(about) == 4.0
+    assert hub.listed_gib(SimpleNamespace(siblings=None)) == 0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: about)
+    copy = pipeline_folder(tmp_path / "copy")
+    monkeypatch.setattr(hub, "_fetch", lambda *_: copy)
+    locate(composed("model=sd15", "model.download_gib=0").model)
+    assert "downloading stable-diffusion-v1-5" in (said := capsys.readouterr().out)
+    assert "about 4 GiB, once" in said
+    usage = type("Usage", (), {"free": 2**30})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(UsageError, match=r"needs 4 GiB in .*has 1\.0 GiB"):
+        locate(composed("model=sd15", "model.download_gib=0").model)
 
 
 def test_a_folder_of_a_pipeline_is_taken(composed: Composed, tmp_path: Path) -> None:
@@ -170,7 +203,7 @@ def test_models_are_looked_for_and_kept_in_the_cache_that_paths_names(
         return str(pipeline_folder(own / name))
 
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", download)
-    monkeypatch.setattr(hub, "_check_disk", lambda cache, _: told.update(checked=str(cache)))
+    monkeypatch.setattr(hub, "_check_disk", lambda cache, *_: told.update(checked=str(cache)))
     locate(model, str(own))
     assert (told["cache_dir"], told["checked"]) == (str(own), str(own))
 
