@@ -17,8 +17,10 @@ from engine.errors import UsageError
 from engine.evaluate import Evaluator
 from engine.genome import describe, key
 from engine.measure.statistics import Interval, combine
+from engine.needs import too_new
 from engine.results import Genome, Result
 from engine.schema import Config
+from engine.strategy import find
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,7 +60,8 @@ def _single(
         book = handover.Book(named, evaluator, folder, line, cfg)
         with console.working("loading the libraries and the baseline"):
             reasons = evaluator.arms.applicable()
-        config = replace(config, technique=fitting(config, reasons, arguments))
+        genome = fitting(config, reasons, arguments, machine.capability)
+        config = replace(config, technique=genome)
         with console.working("A/A control: the baseline against itself"):
             book.control()
         text = evaluator.arms.program(config.technique)
@@ -87,11 +90,21 @@ def _shown(book: handover.Book, result: Result, folder: Path) -> dict[str, float
     return {"speedup": result.speedup or 0.0, "loss": result.loss or 0.0}
 
 
-def fitting(config: Config, reasons: Mapping[str, str | None], arguments: Sequence[str]) -> Genome:
+def fitting(
+    config: Config,
+    reasons: Mapping[str, str | None],
+    arguments: Sequence[str],
+    capability: float | None = None,
+) -> Genome:
     """The composed techniques; those of the default composition that cannot apply to this model
-    are left out, those that were asked for are refused with a UsageError."""
+    are left out. Those that were asked for are refused with a UsageError, and so is a value that
+    needs a newer device than one of this compute capability."""
     asked = any(re.match(r"\+*(technique|experiment)[=.]", text) for text in arguments)
     able = {n: genes for n, genes in config.technique.items() if reasons[n] is None}
+    for name, genes in able.items():
+        for gene, value in genes.items():
+            if why := too_new(find(name), gene, value, capability):
+                raise UsageError(f"technique.{name}.{gene}={value} cannot run here: {why}")
     for name in config.technique:
         if name in able:
             continue

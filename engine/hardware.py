@@ -45,6 +45,8 @@ class Machine:
     versions: Mapping[str, str]
     fast_dtypes: tuple[str, ...]
     threads: int
+    capability: float | None = None
+    """Compute capability of a CUDA device, 9.0 for an H100."""
 
     def profile(self) -> str:
         """A short id of the machine's kind: equal ids may share measurements in a ledger."""
@@ -78,6 +80,7 @@ def inspect(device: str = "auto") -> Machine:
         versions=library_versions(),
         fast_dtypes=tuple(fast_dtypes(used)),
         threads=torch.get_num_threads(),
+        capability=properties.major + properties.minor / 10 if properties else None,
     )
 
 
@@ -110,6 +113,11 @@ def require(hw: HwConfig, machine: Machine) -> None:
         raise UsageError(f"hw={hw.name} is a {hw.match}; {found}; {override}")
     if hw.memory_gib and memory < hw.memory_gib:
         raise UsageError(f"hw={hw.name} states {hw.memory_gib:g} GiB; {found}; {override}")
+    if hw.capability and machine.capability and machine.capability < hw.capability:
+        raise UsageError(
+            f"hw={hw.name} states compute capability {hw.capability:g}; {found} and "
+            f"{machine.capability:g}; {override}"
+        )
 
 
 def processor_name() -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from engine import capabilities, catalogue
 from engine.config import CONF
 from engine.errors import UsageError
-from engine.needs import absent, idle, unmet_by_machine
+from engine.needs import absent, idle, too_new, unmet_by_machine
 from engine.presets import family
 from engine.strategy import Strategy, nearest, registry
 
@@ -28,8 +29,8 @@ NOT_READ = "what this model is shows when it is read"
 
 @dataclass(frozen=True)
 class Cell:
-    """One technique on one model and hardware profile; ``applies`` is yes, no or open, and only
-    yes has no reason."""
+    """One technique on one model and hardware profile; ``applies`` is yes, no or open. The reason
+    says why not, and of a yes which values the hardware is too old for."""
 
     model: str
     hw: str
@@ -97,22 +98,43 @@ def cells(models: Sequence[str], hardware: Mapping[str, str]) -> list[Cell]:
     """Every technique on those models and profiles (name to device), model by model."""
     from engine.prune import paths_of
 
-    cache = paths_of().models
+    models_folder = paths_of().models
     found = []
     for model in models:
         entry = catalogue.entry(model)
         for hw, device in hardware.items():
             for name, strategy in registry().items():
-                applies, reason = judged(strategy, entry, device, cache)
+                applies, reason = judged(strategy, entry, device, models_folder)
+                if applies == "yes":
+                    reason = "; ".join(without(strategy, capability_of(hw)))
                 found.append(Cell(model, hw, name, applies, reason))
     return found
 
 
+@cache
+def capability_of(hw: str) -> float | None:
+    """The compute capability that a hardware profile states."""
+    import yaml
+
+    profile = yaml.safe_load((CONF / "hw" / f"{hw}.yaml").read_text(encoding="utf-8"))
+    found: float | None = profile["capability"]
+    return found
+
+
+def without(strategy: Strategy, capability: float | None) -> list[str]:
+    """Each value of a strategy that a device of that compute capability cannot have, and why."""
+    return [
+        f"without {gene}={value}: {why}"
+        for gene, value, _ in strategy.needs.capability
+        if (why := too_new(strategy, gene, value, capability))
+    ]
+
+
 def judged(
-    strategy: Strategy, entry: Mapping[str, Any], device: str, cache: str | None = None
+    strategy: Strategy, entry: Mapping[str, Any], device: str, folder: str | None = None
 ) -> tuple[str, str]:
     """Whether a strategy applies to a model of the catalogue on a device (yes, no, open), and why
-    not; ``cache`` is ``paths.models``."""
+    not; ``folder`` is ``paths.models``."""
     if entry["pipeline"] is None:
         return "open", NOT_READ
     record = capabilities.recorded()
@@ -133,7 +155,7 @@ def judged(
         # A miniature's word says nothing of another network of the same class.
         own = entry["weights"] == "mini" or entry["name"] in record
         return ("no", said["unfit"]) if own else ("open", f"its miniature: {said['unfit']}")
-    if "weights" in said and (reason := absent(said["weights"], cache)):
+    if "weights" in said and (reason := absent(said["weights"], folder)):
         return "no", reason
     return "yes", ""
 

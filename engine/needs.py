@@ -35,6 +35,15 @@ def unmet_by_machine(needs: Needs, device: str, dtype: str) -> str | None:
     return None
 
 
+def too_new(strategy: Strategy, gene: str, value: object, capability: float | None) -> str | None:
+    """Why a gene cannot have a value on a CUDA device of that compute capability, or None; None of
+    a capability, as on a CPU or a device that nobody has looked at, refuses nothing."""
+    for name, beyond, least in strategy.needs.capability:
+        if (name, beyond) == (gene, value) and capability is not None and capability < least:
+            return f"it needs compute capability {least:g}, this device has {capability:g}"
+    return None
+
+
 def absent(repository: str, cache: str | None = None) -> str | None:
     """Why weights of a technique's own cannot be used here, or None: they are not in ``cache``, by
     default the hub library's. A worker downloads nothing."""

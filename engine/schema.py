@@ -95,6 +95,8 @@ class HwConfig:
     threads: Annotated[int | None, Within(1, 1024)]
     memory_gib: Annotated[float | None, Within(0, 4096)]
     match: str | None
+    capability: Annotated[float | None, Within(0, 100)]
+    """Least compute capability of a CUDA device; the matrix leaves out what needs a newer one."""
     allow_mismatch: bool
 
 

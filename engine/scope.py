@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine import console, presets, results
 from engine.errors import UsageError
 from engine.genome import canonical, describe, key
+from engine.needs import too_new
 from engine.program import context
 from engine.references import alone
 from engine.results import Genome
@@ -87,7 +88,8 @@ def _left_out(strategy: Strategy, config: Config, arms: Arms) -> str | None:
 
 
 def _grids(config: Config, arms: Arms, excluded: dict[str, str]) -> Grids | None:
-    """``search.only``, and dtypes that are fast here; adds to ``excluded`` what has none left."""
+    """``search.only``, dtypes that are fast here and values that this device can have; adds to
+    ``excluded`` what has none left."""
     known, given, fast = registry(), config.search.only, arms.machine.fast_dtypes
     grids: Grids = {}
     for name, genes in (given or {}).items():
@@ -96,12 +98,17 @@ def _grids(config: Config, arms: Arms, excluded: dict[str, str]) -> Grids | None
         grids[name] = dict(genes or {})
     for name, strategy in known.items():
         for gene in strategy.genes.values():
-            if gene.sets != "dtype" or (given is not None and name not in grids):
+            bound = gene.name in {name for name, _, _ in strategy.needs.capability}
+            if not (gene.sets == "dtype" or bound) or (given is not None and name not in grids):
                 continue
             asked = grids.get(name, {}).get(gene.name) or gene.values()
-            able = [value for value in asked if value in fast]
+            able = [v for v in asked if gene.sets != "dtype" or v in fast]
             if not able:
                 excluded.setdefault(name, f"none of its dtypes is fast here ({', '.join(fast)})")
+            capability = arms.machine.capability
+            able = [v for v in able if not too_new(strategy, gene.name, v, capability)]
+            if not able:
+                excluded.setdefault(name, f"this device is too old for every {gene.name}")
             elif able != gene.values():
                 grids.setdefault(name, {})[gene.name] = able
     if given is None and grids:

@@ -156,6 +156,9 @@ class Needs:
     dtypes: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     prediction: tuple[str, ...] = ()
+    capability: tuple[tuple[str, Value, float], ...] = ()
+    """Own genes with a value that not every CUDA device runs, and the least compute capability
+    that does."""
     below: tuple[tuple[str, str], ...] = ()
     """Pairs of an own gene and ``strategy.gene``: where that other strategy is on, the own value
     must be smaller than its value. Both are fractions of the denoising steps and are compared in

@@ -42,7 +42,8 @@ BACKENDS = {
     order=50,
     exact=True,
     timed_only=True,
-    needs=Needs(devices=("cuda",)),
+    # torch builds both kernels for Ampere and newer (aten/.../cuda/sdp_utils.cpp).
+    needs=Needs(devices=("cuda",), capability=(("kernel", "flash", 8.0), ("kernel", "cudnn", 8.0))),
     known_good=(
         KnownGood({"kernel": "flash"}, "FlashAttention 2, arXiv 2307.08691"),
         KnownGood({"kernel": "cudnn"}, "PyTorch 2.5 release notes: cuDNN kernel for Hopper"),

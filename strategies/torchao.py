@@ -44,7 +44,13 @@ SMALLEST = 256
     order=91,
     exact=False,
     timed_only=True,
-    needs=Needs(modules=("Linear",), devices=("cuda",), libraries=("torchao",)),
+    needs=Needs(
+        modules=("Linear",),
+        devices=("cuda",),
+        libraries=("torchao",),
+        # 8-bit floats from Ada and Hopper on; the 4-bit kernel computes in bfloat16.
+        capability=(("kind", "fp8_dynamic", 8.9), ("kind", "int4_weights", 8.0)),
+    ),
     conflicts=("placement",),
     known_good=(
         KnownGood(

@@ -30,6 +30,13 @@ def test_what_was_asked_for_and_cannot_apply_is_refused_in_one_line(composed: Co
         fitting(config, reasons, ["technique=[sampler,deepcache]"])
 
 
+def test_a_value_that_this_device_is_too_old_for_is_refused_in_one_line(composed: Composed) -> None:
+    config = composed("technique=[torchao]", "technique.torchao.kind=fp8_dynamic")
+    with pytest.raises(UsageError, match=r"torchao\.kind=fp8_dynamic cannot run .* 8\.9, .* has 8"):
+        fitting(config, EVERY, ["technique=[torchao]"], 8.0)
+    assert fitting(config, EVERY, ["technique=[torchao]"], 9.0) == config.technique
+
+
 def test_a_model_to_which_nothing_of_the_default_applies_is_told_what_does(
     composed: Composed,
 ) -> None:

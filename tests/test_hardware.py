@@ -89,6 +89,15 @@ def test_stated_memory_is_a_lower_limit_that_can_be_waived(composed: Composed) -
     require(composed("hw=h100", "hw.allow_mismatch=true").hw, small)
 
 
+def test_a_stated_compute_capability_is_a_lower_limit(composed: Composed) -> None:
+    hw = composed("hw=h100").hw
+    require(hw, dataclasses.replace(H100, capability=9.0))
+    with pytest.raises(
+        UsageError, match=r"states compute capability 9; found .*8\.9; type hw=auto"
+    ):
+        require(hw, dataclasses.replace(H100, capability=8.9))
+
+
 def test_a_missing_cuda_device_cannot_be_waived(composed: Composed) -> None:
     with pytest.raises(UsageError, match="hw=cpu"):
         require(composed("hw=h100", "hw.allow_mismatch=true").hw, LAPTOP)

@@ -118,6 +118,20 @@ def test_a_program_gets_a_row_for_each_cell(capsys: pytest.CaptureFixture[str]) 
     assert all(bool(row[4]) == (row[3] != "yes") for row in rows)
 
 
+def test_a_yes_names_the_values_that_the_hardware_is_too_old_for() -> None:
+    fused = find("fused_attention")
+    assert matrix.without(fused, 8.0) == matrix.without(fused, None) == []
+    old = "it needs compute capability 8, this device has 7.5"
+    assert matrix.without(fused, 7.5) == [
+        f"without kernel=flash: {old}",
+        f"without kernel=cudnn: {old}",
+    ]
+    assert matrix.without(find("torchao"), matrix.capability_of("a100")) == [
+        "without kind=fp8_dynamic: it needs compute capability 8.9, this device has 8"
+    ]
+    assert matrix.without(find("torchao"), matrix.capability_of("h100")) == []
+
+
 def test_filters_choose_models_and_hardware(capsys: pytest.CaptureFixture[str]) -> None:
     rows = piped(capsys, "model=flux,sd15", "hw=h100")
     assert {(row[0], row[1]) for row in rows} == {("flux", "h100"), ("sd15", "h100")}

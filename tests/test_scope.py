@@ -21,12 +21,14 @@ Composed = Callable[..., Config]
 SMALL = "search.only={sampler: {}, deepcache: {}, tgate: {}, tome: {}, guidance: {}}"
 
 
-def arms(fast: tuple[str, ...] = ("float32",), **refused: str) -> Any:
+def arms(
+    fast: tuple[str, ...] = ("float32",), capability: float | None = None, **refused: str
+) -> Any:
     """A machine and a model of noise to which everything applies but what is refused."""
     refused = {"flow_sampler": "this model predicts noise"} | refused
     return SimpleNamespace(
         applicable=lambda: dict.fromkeys(registry()) | refused,
-        machine=SimpleNamespace(device="cpu", fast_dtypes=fast),
+        machine=SimpleNamespace(device="cpu", fast_dtypes=fast, capability=capability),
         subject=SimpleNamespace(
             steps=50,
             guidance_scale=5.0,
@@ -47,6 +49,16 @@ def test_a_dtype_that_is_slow_here_is_not_searched(composed: Composed) -> None:
     slow = search_space(composed(), arms())
     assert "precision" not in slow.strategies
     assert "none of its dtypes is fast here" in slow.excluded["precision"]
+
+
+def test_a_value_for_newer_devices_is_not_searched(composed: Composed) -> None:
+    config = composed("goal.memory_gib=1")
+    old, ampere, ada = (search_space(config, arms(capability=c)) for c in (7.5, 8.0, 8.9))
+    assert ampere.values("torchao", "kind") == ("int8_dynamic", "int8_weights", "int4_weights")
+    assert "fp8_dynamic" in ada.values("torchao", "kind")
+    assert old.values("fused_attention", "kernel") == ("efficient",)
+    assert "flash" in ampere.values("fused_attention", "kernel")
+    assert search_space(config, arms()).describe() == ada.describe()
 
 
 def test_a_long_first_call_is_left_out_on_a_cpu_unless_it_is_allowed(composed: Composed) -> None:
