@@ -84,10 +84,9 @@ def test_faster_cache_follows_a_batch_that_grows_and_shrinks_with_guidance(
 ) -> None:
     """The batch changes before and behind the start of the cache, which must not estimate from
     what it does not have, nor take a single half for two."""
-    cache = {"start": 0.5, "uncond": 5, "weight": 1.0}
     genome: Genome = {
         "flow_sampler": {"steps": 8},
-        "faster_cache": cache,
+        "faster_cache": {"start": 0.5, "uncond": 5, "weight": 1.0},
         "guidance": {"start": start, "stop": stop},
     }
     made = ready(genome, pipe=ARCHITECTURES["sd3"]())
