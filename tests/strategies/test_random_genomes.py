@@ -115,3 +115,19 @@ def test_many_random_genomes_run_on_every_architecture(
         if why is not None and not why.startswith("{"):
             broken[describe(genome)] = why
     assert broken == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ARCHITECTURES)
+def test_random_genomes_are_compiled_on_every_architecture(
+    ready: Callable[..., Any], model: str
+) -> None:
+    """The blocks are compiled beside whatever caches, hooks and layouts the genome has."""
+    rng = np.random.default_rng(2)
+    where = here(ARCHITECTURES[model](), compile={"scope": "regional", "dynamic": False})
+    broken = {}
+    for genome in (where.sample(rng) for _ in range(12)):
+        why = failure(partial(ready, pipe=ARCHITECTURES[model]()), genome)
+        if why is not None and not why.startswith("{"):
+            broken[describe(genome)] = why
+    assert broken == {}
