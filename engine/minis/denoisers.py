@@ -69,8 +69,8 @@ def _presets(
 
 
 PRESETS: dict[str, dict[str, Preset]] = {
-    "dit-mini": _presets(7000, 64, 2e-3, pool=12_000),
-    "pixart-mini": _presets(7000, 32, 1.5e-3, reading=500),
+    "dit-mini": _presets(10_000, 64, 2e-3, pool=12_000),
+    "pixart-mini": _presets(14_000, 32, 1.5e-3, reading=500),
     "sdxl-mini": _presets(7000, 64, 2e-3),
     # A control image takes the U-Net's time too, in training and on the card.
     "sd-mini-controlnet": _presets(400, 32, 1e-3, captions=100),
