@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import architectures, calibration, controlnet, lora, models, program, prune
+from engine import architectures, calibration, catalogue, controlnet, lora, models, program, prune
 from engine.asked import Asked
 from engine.errors import TrialError, UsageError
 from engine.genome import canonical, describe
 from engine.inputs import Inputs, labels_of
 from engine.needs import idle
 from engine.program import Subject
+from engine.reading import mirrors
 from engine.requests import Request
 from engine.results import Genome
 from engine.schema import Config
+from engine.secret import Secret
 from engine.strategy import find
+from engine.worker.confined import Workers, confinement, folders
 from engine.worker.pool import Answer, Load, Pool, Worker
 
 if TYPE_CHECKING:
@@ -106,13 +110,36 @@ class Arms:
         names = (config.model.id, self.subject.id)
         self._models = dict.fromkeys(names, self.location.for_worker) | self.location.configs
         self._models |= {net.id: net.folder} if net else {}
+        self._foreign = published_sides(config, self.location)
         self.baseline = canonical(config.baseline.technique)
         self._pool = Pool(machine.device, folder / "logs", environment(config, machine))
+        self._confined: Workers | None = None
         self._base: Baseline | None = None
 
     def close(self) -> None:
         """Kill all workers."""
         self._pool.close()
+        if self._confined is not None:
+            self._confined.close()
+
+    @functools.cached_property
+    def secret(self) -> Secret:
+        """What untrusted programs are asked follows from it."""
+        return Secret.of(self.folder)
+
+    @property
+    def confined(self) -> Workers:
+        """Where untrusted programs run, made on first use; raises UsageError where it cannot be."""
+        if self._confined is None:
+            self._confined = confinement(
+                self.config.sandbox,
+                self.machine,
+                self.folder / "logs",
+                folders(self._models, [lora.id for lora in self.subject.loras]),
+                environment(self.config, self.machine),
+                self.folder / "compiled",
+            )
+        return self._confined
 
     def program(self, genome: Genome) -> str:
         """The text; what its techniques must measure of the model is measured first."""
@@ -121,30 +148,36 @@ class Arms:
 
     @contextlib.contextmanager
     def running(
-        self, genome: Genome, text: str, *, limited: bool = True
+        self, genome: Genome, text: str, *, limited: bool = True, untrusted: bool = False
     ) -> Iterator[tuple[Worker, Facts]]:
         """A loaded and warm worker with its facts; ``limited`` holds its first call to the
         configuration's limit."""
-        worker = self.load(genome, text)
+        worker = self.load(genome, text, untrusted=untrusted)
+        salt = self.secret.number("warm", time.time_ns()) if untrusted else 0
         try:
-            yield worker, self._warm(worker, limited=limited)
+            yield worker, self._warm(worker, limited=limited, salt=salt)
         finally:
             worker.close()
 
-    def load(self, genome: Genome, text: str) -> Worker:
-        """A worker that has loaded a program and is cold; the caller closes it."""
+    def load(self, genome: Genome, text: str, *, untrusted: bool = False) -> Worker:
+        """A worker that has loaded a program and is cold; the caller closes it.
+
+        An untrusted one is not asked for its techniques: it has none of ours to name.
+        """
         with self.accounts.on("load"):
-            worker = self._pool.spawn()
+            worker = self.confined.spawn() if untrusted else self._pool.spawn()
             try:
                 worker.load(
                     Load(
                         program=text,
-                        strategies=tuple(genome),
-                        models=self._models,
+                        strategies=() if untrusted else tuple(genome),
+                        models=self._models | (self._mirrors() if untrusted else {}),
                         denoiser=self.subject.denoiser,
                         device=self.machine.device,
                         threads=self.config.hw.threads or self.machine.cores,
                         timeout_s=self.config.search.timeout_s,
+                        foreign=self._foreign if untrusted else None,
+                        untrusted=untrusted,
                     )
                 )
             except BaseException:
@@ -152,17 +185,28 @@ class Arms:
                 raise
         return worker
 
-    def _warm(self, worker: Worker, *, limited: bool) -> Facts:
+    def _mirrors(self) -> dict[str, str]:
+        """The model's folder under the other ids of the same weights."""
+        own = self.config.model.id
+        return {
+            mirror: self.location.for_worker
+            for mirror, published in mirrors.MIRRORS.items()
+            if published == own
+        }
+
+    def _warm(self, worker: Worker, *, limited: bool, salt: int = 0) -> Facts:
         """Calls of every shape until the time settles, and the cost in calls of its own."""
         first, flops, images = 0.0, 0.0, 0.0
         known, forwards, unknown = True, 0, set[str]()
         with self.accounts.on("generate"):
-            for request, share in self.asked.trials():
+            for number, (request, share) in enumerate(self.asked.trials(salt)):
                 seconds = [worker.generate(request).seconds]
                 first += seconds[0]
                 if limited:
                     self._refuse_slow_start(first)
-                cost = worker.cost(request)
+                # A program could know the picture of a request that it has seen.
+                again = self.asked.trials(salt + 1)[number][0] if salt else request
+                cost = worker.cost(again)
                 known &= cost["flops"] is not None
                 flops += share * (cost["flops"] or 0)
                 images += share * len(request.cases)
@@ -200,6 +244,10 @@ class Arms:
                 ) from error
             worker.pause()
         return self._base
+
+    def adopt(self, base: Baseline) -> None:
+        """Take a resident baseline that the caller has started and will close."""
+        self._base = base
 
     def baseline_program(self) -> str:
         """The text of the baseline: the user's own program, or the genome's."""
@@ -268,6 +316,17 @@ def subject(
         call=model.call,
         shapes=config.workload.shapes,
     )
+
+
+def published_sides(config: Config, location: models.Location) -> dict[str, int] | None:
+    """Pixels of a side by the ids of a published model that a miniature stands for here; None for
+    a model that stands for itself."""
+    model = config.model
+    if not location.is_mini or model.name == model.mini or model.name not in catalogue.names():
+        return None
+    side = int(catalogue.entry(model.name)["height"])
+    ids = [mirror for mirror, published in mirrors.MIRRORS.items() if published == model.id]
+    return dict.fromkeys([model.id, *ids], side)
 
 
 def _free_gib(machine: Machine) -> float:

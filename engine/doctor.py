@@ -37,6 +37,7 @@ def show() -> int:
     machine = _machine() if "torch" in versions else None
     rows += essential + (_device(machine) + _techniques(machine) if machine else [])
     rows += [_compiled(compile_cache(paths)), *_hub(paths.models)]
+    rows += _sandbox(gpu=machine is not None and machine.device == "cuda")
     table(["subject", "usable", "found", "remedy"], rows)
     return int(any(row[1] == "no" for row in essential))
 
@@ -73,6 +74,17 @@ def _existing(folder: Path) -> Path:
     while not place.exists():
         place = place.parent
     return place
+
+
+def _sandbox(*, gpu: bool) -> list[Row]:
+    """Where programs of a language model run; it is really started, with the accelerator where
+    there is one."""
+    from engine.worker import sandbox
+
+    found = [("sandbox", sandbox.probe())]
+    if gpu and found[0][1].ok:
+        found.append(("sandbox with CUDA", sandbox.probe(gpu=True)))
+    return [(name, "yes" if f.ok else "no", f.cause, f.remedy) for name, f in found]
 
 
 def _compiled(cache: Path) -> Row:

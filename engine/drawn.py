@@ -38,23 +38,32 @@ class Drawn:
 
     def both(self, base: Arm, candidate: Arm, first_round: int) -> list[Timed]:
         """Both arms' images of every request, in rounds of two from ``first_round`` on."""
-        ours = self._of_base(base, first_round)
+        ours = self.base_images(base, first_round)
         base.pause()
         with self._accounts.on("generate"):
-            theirs = self._draw(candidate, "candidate", first_round)
+            theirs = self.draw(candidate, first_round)
         return [*ours, *theirs]
 
-    def _draw(self, arm: Arm, name: str, first_round: int) -> list[Timed]:
+    def draw(
+        self, candidate: Arm, first_round: int, start: int = 0, stop: int | None = None
+    ) -> list[Timed]:
+        """A candidate's images of the requests from ``start`` up to ``stop``."""
+        return self._draw(candidate, "candidate", first_round, start, stop)
+
+    def _draw(
+        self, arm: Arm, name: str, first_round: int, start: int = 0, stop: int | None = None
+    ) -> list[Timed]:
         arm.resume()
         found = []
-        for number, request in enumerate(self._requests):
+        for number, request in list(enumerate(self._requests))[start:stop]:
             answer = arm.generate(request)
             found.append(
                 self._timed(name, number, first_round, request, answer.seconds, answer.images)
             )
         return found
 
-    def _of_base(self, base: Arm, first_round: int) -> list[Timed]:
+    def base_images(self, base: Arm, first_round: int) -> list[Timed]:
+        """The baseline's images of every request, drawn on first use."""
         if self._base is None:
             self._base = self._stored(first_round)
         if self._base is None:

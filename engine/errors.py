@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import re
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Characters that a terminal or a reader obeys instead of showing them."""
+
+
+def printable(text: str, limit: int) -> str:
+    """What a program said, without control characters and cut to ``limit`` characters."""
+    plain = CONTROL.sub(" ", text)
+    return plain if len(plain) <= limit else plain[: limit - 3] + "..."
+
 
 class UsageError(Exception):
     """A wrong value: the message is one line that says what is wrong, what is allowed and what
@@ -13,23 +22,30 @@ class UsageError(Exception):
 class TrialError(Exception):
     """A candidate failed; it costs only itself.
 
-    ``stage`` is where: generate, load, run, active, quality or timeout.
+    ``stage`` is where: generate, compile, load, run, active, honesty, quality or timeout.
+    ``traceback`` are the last lines of the program's own traceback, where it raised.
     """
 
-    def __init__(self, stage: str, reason: str) -> None:
+    def __init__(self, stage: str, reason: str, traceback: str = "") -> None:
         super().__init__(reason)
         self.stage = stage
         self.reason = reason
+        self.traceback = traceback
 
 
 class GoalMissed(Exception):
     """The search ended in order, but nothing that it found keeps the goal; exit status 1."""
 
 
+class LanguageModelError(Exception):
+    """A language model could not be asked, or did not answer as it was asked to; the message is
+    one line for a person. Its kinds are in ``engine.agent.llm``."""
+
+
 def line(error: Exception) -> str:
     """An exception as one line for a person."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, UsageError | GoalMissed):
+    if isinstance(error, UsageError | GoalMissed | LanguageModelError):
         return text
     if isinstance(error, TrialError):
         return f"failed at {error.stage}: {text}"

@@ -13,19 +13,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine import models, results
 from engine.arms import Arms, Facts
+from engine.attempts import Attempt, attempt
 from engine.drawn import Drawn
 from engine.errors import TrialError
-from engine.genome import key
+from engine.genome import key, text_key
 from engine.measure import paired
-from engine.measure.paired import Arm, Pairs, Series
+from engine.measure.paired import Arm, Pairs, Series, rounds_for
 from engine.measure.summary import summarised
 from engine.results import Genome, Result
 from engine.schema import Config
 from engine.scoring import Scoring
+from engine.untrusted import Untrusted
 from engine.worker.pool import Worker
 
 if TYPE_CHECKING:
@@ -67,13 +69,15 @@ class Evaluator:
             or self.arms.location.is_mini
         )
         # Where nothing judges an image, one that is not timed tells nothing.
-        scored = config.measure.scored_prompts if judged else 0
+        self.scored = scored = config.measure.scored_prompts if judged else 0
+        """Requests of each candidate that are scored and not timed."""
         rng = self.asked.rng("scored")
         pairs = self.asked.pairs(scored, "search", rng) if scored else None
         self._drawn = Drawn(
             folder / "baseline" / "scored", pairs.draw(scored) if pairs else [], self.accounts
         )
         self._drift: float | None = None
+        self._untrusted = Untrusted(self)
 
     def __enter__(self) -> Evaluator:
         return self
@@ -88,15 +92,27 @@ class Evaluator:
     # --- the cascade
 
     def evaluate(
-        self, trial: int, genome: Genome, origin: str, parents: Sequence[int] = ()
+        self,
+        trial: int,
+        genome: Genome,
+        origin: str,
+        parents: Sequence[int] = (),
+        program: str | None = None,
+        note: str = "",
     ) -> Result:
-        """Rungs 0 and 1; writes ``<trial>/result.json`` atomically and returns it."""
+        """Rungs 0 and 1; writes ``<trial>/result.json`` atomically and returns it.
+
+        A ``program`` is a language model's: it runs in the sandbox in place of the generated one,
+        and ``genome`` only describes it.
+        """
         started, busy = time.monotonic(), self.accounts.total
-        blank = Result(trial, genome, key(genome), origin, tuple(parents))
+        name = key(genome) if program is None else text_key(program)
+        blank = Result(trial, genome, name, origin, tuple(parents), note=note)
+        blank = replace(blank, untrusted=program is not None)
         folder = self.folder / str(trial)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            result = self._cascade(blank, folder)
+            result = self._cascade(blank, folder, program)
         except TrialError as error:
             result = replace(blank, stage=error.stage, reason=error.reason)
         if (folder / "accelerated.py").exists():
@@ -107,10 +123,17 @@ class Evaluator:
         results.save(result, folder / "result.json")
         return result
 
-    def _cascade(self, blank: Result, folder: Path) -> Result:
-        base = self.arms.base()
-        text = self.arms.program(blank.genome)
+    def attempt(self, program: str) -> Attempt:
+        """Load an untrusted program, draw one image, gather evidence; its failures are told, and
+        so is what the evidence shows to be otherwise than the text says."""
+        return self._untrusted.believed(program, attempt(self.arms, program))
+
+    def _cascade(self, blank: Result, folder: Path, program: str | None) -> Result:
+        text = self.arms.program(blank.genome) if program is None else program
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
+        if program is not None:
+            return self._untrusted.search(blank, text, folder)
+        base = self.arms.base()
         rng = self.asked.rng("search", blank.trial)
         count = self.config.measure.search_prompts
         pairs = self.asked.pairs(count, "search", rng, blank.trial + 1)
@@ -118,7 +141,7 @@ class Evaluator:
             few = rounds_for(self.config.measure.first_prompts)
             first = self.rounds(base, worker, pairs, few, rng)
             result = self.result(blank, [first], 0, facts, worker, folder)
-            hopeless = self._hopeless(result)
+            hopeless = self.hopeless(result)
             if hopeless is not None:
                 note = f"stopped after {self.config.measure.first_prompts} prompts: {hopeless}"
                 return replace(result, notes=(*result.notes, note))
@@ -137,7 +160,7 @@ class Evaluator:
         with paired.device_lock(self.machine.device):
             return Series(tuple(self._drawn.both(base, worker, first_round)))
 
-    def _hopeless(self, result: Result) -> str | None:
+    def hopeless(self, result: Result) -> str | None:
         """Why a candidate is not worth more prompts, in words; None where it is."""
         goal = self.config.goal
         limit = math.inf if goal.max_loss is None else max(HOPELESS_LOSS, 4 * goal.max_loss)
@@ -154,7 +177,7 @@ class Evaluator:
         The search's own result is kept beside it as ``search.json``.
         """
         folder = self.folder / str(told.trial)
-        blank = Result(told.trial, told.genome, told.key, told.origin, told.parents)
+        blank = told.blank()
         text = (folder / "accelerated.py").read_text(encoding="utf-8")
         result = self.acceptance(blank, text, folder, 0)
         result = replace(
@@ -178,17 +201,20 @@ class Evaluator:
         count = self.config.measure.acceptance_prompts
         pairs = self.asked.pairs(count, "acceptance", rng)
         try:
-            base = self.arms.base()
-            with self.arms.running(blank.genome, text) as (worker, facts):
-                series = self.rounds(base, worker, pairs, rounds_for(count), rng)
-                result = self.result(blank, [series], 2, facts, worker, folder)
+            if blank.untrusted:
+                result = self._untrusted.accept(blank, text, folder, repeat)
+            else:
+                base = self.arms.base()
+                with self.arms.running(blank.genome, text) as (worker, facts):
+                    series = self.rounds(base, worker, pairs, rounds_for(count), rng)
+                    result = self.result(blank, [series], 2, facts, worker, folder)
         except TrialError as error:
             result = replace(blank, stage=error.stage, reason=f"at acceptance: {error.reason}")
         return replace(result, wall_s=time.monotonic() - started, busy_s=self.accounts.total - busy)
 
     def rounds(
         self,
-        base: Any,
+        base: Arm,
         worker: Worker,
         pairs: Pairs,
         count: int,
@@ -258,11 +284,6 @@ class Evaluator:
 
             self._drift = drift(self)
         return self._drift
-
-
-def rounds_for(prompts: int) -> int:
-    """Rounds that take at least so many prompts, two a round."""
-    return (prompts + 1) // 2
 
 
 def _saved(series: Series) -> float:

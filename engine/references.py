@@ -11,10 +11,10 @@ import numpy as np
 
 from engine import results
 from engine.errors import TrialError, UsageError
-from engine.evaluate import Evaluator, rounds_for
+from engine.evaluate import Evaluator
 from engine.genome import canonical, key
 from engine.measure import statistics
-from engine.measure.paired import Series
+from engine.measure.paired import Series, rounds_for
 from engine.measure.summary import similarities
 from engine.results import Genome, Result
 from engine.strategy import Strategy, registry

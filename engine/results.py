@@ -100,7 +100,30 @@ class Result:
     stage: str | None = None
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    untrusted: bool = False
+    """Whether the program is a language model's, which runs in the sandbox whenever it runs."""
+    effective: str | None = None
+    """Key of the configuration that an untrusted program's text was read to have
+    (``engine.reading.effective_key``); equal keys mean the same work."""
+    note: str = ""
+    """What an untrusted program tries, in the words of the proposal."""
+    evidence: Mapping[str, Any] | None = None
+    """What the worker saw in one image of an untrusted program, as ``Evidence.as_json``."""
     samples: tuple[Sample, ...] = field(default=(), repr=False)
+
+    def blank(self) -> Result:
+        """What is known of the trial without its measurements, to measure it again."""
+        return Result(
+            self.trial,
+            self.genome,
+            self.key,
+            self.origin,
+            self.parents,
+            untrusted=self.untrusted,
+            effective=self.effective,
+            note=self.note,
+            evidence=self.evidence,
+        )
 
     @property
     def ok(self) -> bool:

@@ -108,6 +108,11 @@ class Series:
         return [t.seconds for t in self.of(arm)]
 
 
+def rounds_for(prompts: int) -> int:
+    """Rounds that take at least so many prompts, two a round."""
+    return (prompts + 1) // 2
+
+
 def measure(
     base: Arm,
     candidate: Arm,

@@ -79,6 +79,26 @@ class ClipScorer:
                 found += (100 * cosines.clamp(min=0)).tolist()
         return found
 
+    def table(self, images: Sequence[Image], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """The score of every image (rows) for every prompt (columns)."""
+        import torch
+
+        with torch.no_grad():
+            seen = torch.cat([self._pictures(images[s]) for s in _parts(len(images))])
+            said = torch.cat([self._texts(prompts[s]) for s in _parts(len(prompts))])
+            found: NDArray[np.float64] = (100 * (seen @ said.T).clamp(min=0)).double().numpy()
+        return found
+
+    def likeness(self, images: Sequence[Image], others: Sequence[Image]) -> NDArray[np.float64]:
+        """Cosine of every image (rows) to every other one (columns) by the image tower alone."""
+        import torch
+
+        with torch.no_grad():
+            ours = torch.cat([self._pictures(images[s]) for s in _parts(len(images))])
+            theirs = torch.cat([self._pictures(others[s]) for s in _parts(len(others))])
+            found: NDArray[np.float64] = (ours @ theirs.T).double().numpy()
+        return found
+
     def _pictures(self, images: Sequence[Image]) -> torch.Tensor:
         if self._processor is None:
             pixels = self._as_trained(images)
@@ -112,6 +132,10 @@ class ClipScorer:
         )
         # Only the ids, as in training: the causal mask already hides the padding from the end.
         return _normalised(self._model.get_text_features(input_ids=tokens.input_ids))
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, start + BATCH) for start in range(0, count, BATCH)]
 
 
 def _normalised(output: Any) -> torch.Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import UsageError
+from engine.genome import key, text_key
 from engine.results import Genome, Result
 from engine.search.space import Space
 from engine.strategy import nearest
@@ -18,11 +19,22 @@ from engine.strategy import nearest
 
 @dataclass(frozen=True)
 class Proposal:
-    """A genome to measure, where it came from (as ``Result.origin``), and its parents' trials."""
+    """A genome to measure, where it came from (as ``Result.origin``), and its parents' trials.
+
+    A proposal of a language model brings the ``program`` to run in place of the generated one; the
+    genome is then the nearest that describes it. ``note`` says in words what is tried.
+    """
 
     genome: Genome
     origin: str
     parents: tuple[int, ...] = ()
+    program: str | None = None
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """What makes the proposal one of its kind: the genome, or the text of its program."""
+        return key(self.genome) if self.program is None else text_key(self.program)
 
 
 class Searcher(Protocol):

@@ -69,7 +69,7 @@ class Paper:
         breeder = Breeder(self.space, rng)
         seen = set(taken)
         found: list[Proposal] = []
-        for drawn in self._drawn(min(self.options.refined, count), count, told, rng):
+        for drawn in self.drawn(min(self.options.refined, count), count, told, rng):
             for _ in range(_TRIES):
                 plan = self.space.found(breeder.mutated(self.space.fitted(drawn.genome)))
                 if plan is not None and self.space.key(plan) not in seen:
@@ -84,7 +84,7 @@ class Paper:
             found.append(Proposal(plan, "random"))
         return found
 
-    def _drawn(
+    def drawn(
         self, wanted: int, count: int, told: Sequence[Result], rng: np.random.Generator
     ) -> list[Result]:
         """The plans to rewrite, by their probabilities; fewer where fewer can be drawn."""

@@ -50,7 +50,7 @@ def counting() -> Iterator[Count]:
                 count.unknown.add(name)
             return func(*args, **(kwargs or {}))
 
-    with _eagerly(), Watch(), counter:
+    with eagerly(), Watch(), counter:
         yield count
 
 
@@ -75,7 +75,7 @@ def _formulas() -> dict[Any, Any]:
     }
 
 
-def _eagerly() -> contextlib.AbstractContextManager[Any]:
+def eagerly() -> contextlib.AbstractContextManager[Any]:
     """Let compiled functions run as they were written, where there can be any.
 
     Importing the compiler takes seconds, and who has not imported it has compiled nothing.

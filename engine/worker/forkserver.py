@@ -18,7 +18,7 @@ from engine.worker import serve
 
 def main(control: socket.socket) -> None:
     """Answer the coordinator's requests until it closes the control socket."""
-    _import_everything()
+    import_everything()
     control.sendall(b"ready\n")
     while True:
         data, descriptors, _flags, _address = socket.recv_fds(control, 65536, 2)
@@ -31,7 +31,7 @@ def main(control: socket.socket) -> None:
             control.sendall(json.dumps({"status": _reap(int(request["pid"]))}).encode() + b"\n")
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """What a worker will need, so that it is paid for once."""
     import diffusers
     import torch.utils.flop_counter

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.errors import TrialError
+from engine.errors import TrialError, printable
 from engine.worker import protocol
+from engine.worker.evidence import Evidence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,11 @@ class Load:
     device: str
     threads: int
     timeout_s: float
+    foreign: Mapping[str, int] | None = None
+    """Pixels of a side as published, by hub id, of models that miniatures stand for: what a program
+    says of them, of half precision and of a GPU is then mapped to what is here."""
+    untrusted: bool = False
+    """Whether the program is a language model's: evidence is then gathered from the load on."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,19 @@ class Answer:
     seconds: float
 
 
+class Owner(Protocol):
+    """What a worker belongs to: it stops, wakes and kills it with everything that it started."""
+
+    def stop(self, worker: Worker) -> None: ...
+    def go(self, worker: Worker) -> None: ...
+    def kill(self, worker: Worker) -> None: ...
+    def end(self, worker: Worker) -> int | None: ...
+
+
 class Worker:
     """One running program. Every call raises TrialError when the worker fails or is too late."""
 
-    def __init__(self, pid: int, connection: Connection[Any, Any], log: Path, owner: Pool) -> None:
+    def __init__(self, pid: int, connection: Connection[Any, Any], log: Path, owner: Owner) -> None:
         self.pid = pid
         self.timeout_s = 600.0
         self.load_s = 0.0
@@ -98,6 +113,8 @@ class Worker:
             denoiser=load.denoiser,
             device=load.device,
             threads=load.threads,
+            untrusted=load.untrusted,
+            foreign=None if load.foreign is None else dict(load.foreign),
         )
         self.load_s = time.perf_counter() - started
 
@@ -123,6 +140,20 @@ class Worker:
         """Operations and denoiser forwards of the request, counted in a call of its own."""
         fields, pictures = _spoken(request)
         return self._ask("cost", payload=pictures, **fields)[0]
+
+    def evidence(self, request: Request) -> Evidence:
+        """What the worker sees while it answers the request, in a call of its own."""
+        fields, pictures = _spoken(request)
+        count = len(request.cases)
+        header, _ = self._ask("evidence", payload=pictures, images=count, **fields)
+        try:
+            return Evidence.of(header["evidence"])
+        except (KeyError, ValueError) as error:
+            raise TrialError("run", f"the worker broke the protocol: {error}") from error
+
+    def rate(self, device: str) -> float:
+        """Operations a second that the device reaches at best; asked of trusted programs only."""
+        return float(self._ask("rate", device=device)[0]["rate"])
 
     def profile(self, request: Request) -> dict[str, float]:
         """Milliseconds of each component while the request is answered."""
@@ -179,13 +210,14 @@ class Worker:
         if not header.get("ok"):
             raise TrialError(
                 str(header.get("stage") if header.get("stage") != "run" else stage),
-                str(header.get("reason", "no reason given")),
+                printable(str(header.get("reason", "no reason given")), 2300),
+                printable(str(header.get("traceback", "")), 20_000),
             )
         return header, answer
 
     def _expire(self) -> None:
         self._late = True
-        _kill_group(self.pid)
+        self._owner.kill(self)
 
     def _obituary(self, stage: str, error: Exception) -> TrialError:
         if self._late:
@@ -200,21 +232,19 @@ class Worker:
         with contextlib.suppress(OSError):
             lines = self._log.read_bytes()[-2000:].decode(errors="replace").strip().splitlines()
             if lines:
-                return f": {lines[-1][:300]}"
+                return f": {printable(lines[-1], 300)}"
         return ""
 
     def pause(self) -> None:
         """Stop the process, so that it costs the other arm nothing."""
-        if not self._paused and hasattr(signal, "SIGSTOP"):
+        if not self._paused:
             self._paused = True
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGSTOP)
+            self._owner.stop(self)
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGCONT)
+            self._owner.go(self)
 
     def close(self) -> int | None:
         """Kill the worker and its children; the exit status if it is known. Idempotent."""
@@ -322,6 +352,19 @@ class Pool:
         )
         self._fresh[process.pid] = process
         return process.pid
+
+    def stop(self, worker: Worker) -> None:
+        if hasattr(signal, "SIGSTOP"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGSTOP)
+
+    def go(self, worker: Worker) -> None:
+        if hasattr(signal, "SIGCONT"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGCONT)
+
+    def kill(self, worker: Worker) -> None:
+        _kill_group(worker.pid)
 
     def end(self, worker: Worker) -> int | None:
         if self._live.pop(worker.pid, None) is None:

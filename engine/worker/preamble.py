@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.worker.foreign import Foreign
 
 RANDOM = "random:"
 """Before a folder of configs without weights: what is loaded from it gets random numbers."""
 
 
-def map_models(models: dict[str, str], device: str) -> None:
+def map_models(models: dict[str, str], device: str, foreign: Foreign | None = None) -> None:
     """Let ``from_pretrained`` find each of these ids in a local folder, and never the network.
 
     Random numbers are made on the ``device``. The configs of a single-file checkpoint are found in
-    the same way.
+    the same way. With ``foreign`` an id may be spelt in any way, schedulers, tokenizers and single
+    networks are found as well, and keywords are made to fit.
     """
     import diffusers
     from diffusers.loaders.single_file import FromSingleFileMixin
@@ -21,7 +25,10 @@ def map_models(models: dict[str, str], device: str) -> None:
     if not models:
         return
     for cls, build in ((diffusers.DiffusionPipeline, _pipeline), (diffusers.ModelMixin, _network)):
-        _patch(cls, build, models, device)
+        _patch(cls, build, models, device, foreign)
+    if foreign is not None:
+        for cls in _others():
+            _patch(cls, _nothing, models, device, foreign)
     single = FromSingleFileMixin.from_single_file.__func__
 
     def from_single_file(cls: Any, name: Any, /, *, config: Any = None, **options: Any) -> Any:
@@ -30,10 +37,33 @@ def map_models(models: dict[str, str], device: str) -> None:
     FromSingleFileMixin.from_single_file = classmethod(from_single_file)
 
 
-def _patch(cls: Any, build: Any, models: dict[str, str], device: str) -> None:
+def _others() -> list[Any]:
+    """Further classes that load a part of a model's folder."""
+    import diffusers
+    import transformers
+
+    kinds = ("Text2Image", "Image2Image", "Inpainting")
+    return [
+        *(getattr(diffusers, f"AutoPipelineFor{kind}") for kind in kinds),
+        diffusers.SchedulerMixin,
+        transformers.PreTrainedModel,
+        transformers.PreTrainedTokenizerBase,
+        transformers.AutoTokenizer,
+    ]
+
+
+def _nothing(cls: Any, *_: Any) -> Any:
+    raise ValueError(f"random numbers cannot make a {cls.__name__}")
+
+
+def _patch(
+    cls: Any, build: Any, models: dict[str, str], device: str, foreign: Foreign | None
+) -> None:
     original = cls.from_pretrained.__func__
 
     def from_pretrained(cls: Any, name: Any, *arguments: Any, **options: Any) -> Any:
+        if foreign is not None:
+            return foreign.load(original, cls, name, arguments, options, models, device)
         folder = models.get(str(name))
         if folder is not None:
             # A folder holds one revision in one form.

@@ -7,6 +7,7 @@ Runs in a child of the fork server, or as a fresh interpreter:
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
 import sys
 import threading
@@ -22,8 +23,13 @@ from engine.worker import protocol
 OUTPUT_LIMIT = 256 * 2**20
 """Largest file that a worker may write, its log included."""
 MAX_IMAGES = 64
+NAME = "accelerated.py"
+"""What a program goes by in tracebacks."""
+TRACEBACK_LINES = 60
+"""Lines of a program's traceback that go back to the coordinator, the last ones."""
 OPERATIONS = (
     "load", "generate", "cost", "active", "applicable", "profile", "graphs", "memory", "calibrate",
+    "evidence", "rate",
 )  # fmt: skip
 
 
@@ -35,23 +41,38 @@ class Session:
         self.pipe: Any = None
         self.counters: Any = None
         self.strategies: list[str] = []
+        self.denoiser = ""
+        self.shapes: dict[str, str] = {}
+        self.mapped: list[str] = []
+        self.opened: list[str] = []
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Execute the program's text, load and accelerate its pipeline."""
         import torch
 
-        from engine.worker import preamble, probe
+        from engine.worker import foreign, gates, observe, preamble, probe
 
         torch.set_num_threads(int(request["threads"]))
-        preamble.map_models(request["models"], request["device"])
+        sides = request.get("foreign")
+        known = foreign.install(sides, request["device"], self.mapped) if sides else None
+        preamble.map_models(request["models"], request["device"], known)
+        self.denoiser = request["denoiser"]
+        if request.get("untrusted"):
+            gates.install(self.mapped)
+            # Before the program runs: what it opens from here on is noted.
+            self.opened = observe.note_files()
         self.module = ModuleType("accelerated")
         sys.modules["accelerated"] = self.module
-        exec(compile(request["program"], "accelerated.py", "exec"), self.module.__dict__)
+        text = request["program"]
+        # So that a traceback shows the program's lines.
+        linecache.cache[NAME] = (len(text), None, text.splitlines(True), NAME)
+        exec(compile(text, NAME, "exec"), self.module.__dict__)
         for name in ("load_pipeline", "generate"):
             if not callable(getattr(self.module, name, None)):
                 return {"ok": False, "stage": "load", "reason": f"the program lacks {name}()"}
         started = time.perf_counter()
         pipe = self.module.load_pipeline(request["device"])
+        self.shapes = observe.fingerprints(pipe)
         self.strategies = list(request["strategies"])
         refusal = probe.refusal(self.strategies, pipe, request["denoiser"], request["device"])
         if refusal is not None:
@@ -111,6 +132,27 @@ class Session:
             "sample": self.counters.sample,
             "dtypes": sorted(self.counters.dtypes),
         }
+
+    def evidence(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What is seen while one request is answered."""
+        from engine.worker import observe
+
+        found = observe.evidence(
+            self.pipe,
+            self.denoiser,
+            self.shapes,
+            self.mapped,
+            self.opened,
+            lambda: self._call(request),
+            int(request["images"]),
+        )
+        return {"ok": True, "evidence": found.as_json()}
+
+    def rate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Operations a second of large matrix products."""
+        from engine.worker import observe
+
+        return {"ok": True, "rate": observe.matrix_rate(request["device"])}
 
     def graphs(self, _request: dict[str, Any]) -> dict[str, Any]:
         """Graphs compiled so far in this process."""
@@ -205,8 +247,23 @@ def _answer(session: Session, request: dict[str, Any]) -> tuple[dict[str, Any], 
         # The log may be at its cap.
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        return {"ok": False, "stage": "run", "reason": text[:2000] + where}, b""
+        shown = _traceback(error)[-TRACEBACK_LINES:]
+        return {
+            "ok": False,
+            "stage": "run",
+            "reason": text[:2000] + where,
+            "traceback": "\n".join(line[:300] for line in shown),
+        }, b""
     return answer if isinstance(answer, tuple) else (answer, b"")
+
+
+def _traceback(error: BaseException) -> list[str]:
+    """The lines of a traceback from the program's first frame on; ours above it tell nothing."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename != NAME:
+        frame = frame.tb_next
+    lines = traceback.format_exception(type(error), error, frame or error.__traceback__)
+    return "".join(lines).splitlines()
 
 
 def isolate(log: int) -> None:
