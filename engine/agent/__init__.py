@@ -1,0 +1,1 @@
+"""The agent: a language model plans, writes and repairs programs."""
