@@ -15,7 +15,7 @@ from engine import console, handover, results, session
 from engine.config import from_mapping, read
 from engine.errors import UsageError
 from engine.evaluate import Evaluator
-from engine.genome import describe, key
+from engine.genome import describe, key, text_key
 from engine.measure.statistics import Interval, combine
 from engine.needs import too_new
 from engine.results import Genome, Result
@@ -31,6 +31,10 @@ def run(cfg: DictConfig, arguments: list[str]) -> Any:
     from hydra.core.hydra_config import HydraConfig
 
     config = read(cfg)
+    if config.bench.do is not None:
+        from engine.diffbench.app import run as bench
+
+        return bench(config, Path(HydraConfig.get().runtime.output_dir), arguments)
     if config.trial is None:
         return _single(config, cfg, Path(HydraConfig.get().runtime.output_dir), arguments)
     folder = Path(config.paths.outputs) / "sweeps" / config.trial
@@ -64,9 +68,8 @@ def _single(
         config = replace(config, technique=genome)
         with console.working("A/A control: the baseline against itself"):
             book.control()
-        text = evaluator.arms.program(config.technique)
+        text, blank = _program(config, evaluator, folder)
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
-        blank = Result(0, config.technique, key(config.technique), "user")
         with console.working(f"{config.measure.acceptance_prompts} prompts against the baseline"):
             result = evaluator.acceptance(blank, text, folder, 0)
         result = replace(result, program="accelerated.py")
@@ -77,6 +80,24 @@ def _single(
             book.plain()
         book.save([result], alone=False)
     return _shown(book, result, folder)
+
+
+def _program(config: Config, evaluator: Evaluator, folder: Path) -> tuple[str, Result]:
+    """The program of a single run and its empty result: the generated one of the techniques, or
+    for a request what the language model that the configuration names wrote."""
+    blank = Result(0, config.technique, key(config.technique), "user")
+    if config.request is None or config.llm.name == "offline":
+        return evaluator.arms.program(config.technique), blank
+    from engine.agent.answer import for_request
+
+    made = for_request(config, evaluator, folder)
+    for words in made.history:
+        console.say(f"  {words}")
+    if not made.written:
+        return evaluator.arms.program(config.technique), blank
+    return made.program, replace(
+        blank, key=text_key(made.program), origin="model", untrusted=True, note=config.request[:80]
+    )
 
 
 def _shown(book: handover.Book, result: Result, folder: Path) -> dict[str, float]:
@@ -157,7 +178,7 @@ def _repeat(config: Config, home: Path, told: Result, text: str, out: Path) -> d
     # Seconds since 1970 choose seeds that no earlier measurement used.
     repeat = int(time.time())
     with Evaluator(then, machine, out) as evaluator:
-        blank = Result(told.trial, told.genome, told.key, told.origin, told.parents)
+        blank = told.blank()
         with console.working(f"trial {told.trial} again, with fresh seeds"):
             result = evaluator.acceptance(blank, text, out, repeat)
     if not result.ok:

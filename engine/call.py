@@ -29,7 +29,7 @@ SHOWS = {"--cfg", "--info", "--hydra-help", "--version", "--shell-completion", "
 """Flags that show something and run nothing."""
 OTHER_CONF = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
 """Flags that bring in configs which the checks before Hydra cannot see."""
-APPENDED = ("sweep", "experiment", "debug")
+APPENDED = ("sweep", "experiment", "debug", "bench")
 """Groups outside the defaults list: Hydra wants a plus before them."""
 HIDDEN = ("hydra", "local", "preset")
 """Folders of conf/ that are no groups to choose from."""
@@ -100,6 +100,8 @@ def normalised(call: Call, now: datetime) -> Call:
     call = Call(call.flags, tuple(_in_order(overrides)))
     if call.shows:
         return call
+    if call.value("bench") is not None:
+        return _benched(call, now)
     implied = any(re.match(r"\+(sweep=|experiment=ablation_)", text) for text in call.overrides)
     if implied and not multirun:
         call = Call((*call.flags, "--multirun"), call.overrides)
@@ -107,6 +109,15 @@ def normalised(call: Call, now: datetime) -> Call:
         model = re.sub(r"[^\w.-]+", "-", call.value("model") or "sd-mini").strip("-")
         name = f"study={model}-{now:%Y%m%d-%H%M%S}"
         call = Call(call.flags, (*call.overrides, name))
+    return call
+
+
+def _benched(call: Call, now: datetime) -> Call:
+    """A benchmark is one run of its own, whatever model it measures; it gets a name."""
+    if call.value("sweep") is not None:
+        raise UsageError("+bench= runs its own studies; leave out +sweep=")
+    if call.value("bench.name") in (None, "null"):
+        return Call(call.flags, (*call.overrides, f"bench.name=bench-{now:%Y%m%d-%H%M%S}"))
     return call
 
 
@@ -141,8 +152,8 @@ def _spelled(text: str, multirun: bool) -> str | None:
         return f"++{key}={value}"
     if key in APPENDED:
         return f"+{key}={value}"
-    if key == "request" or (key == "prompt" and not multirun and value != "null"):
-        return f"{plus if key == 'request' else ''}{key}={_quoted(value)}"
+    if value != "null" and (key == "request" or (key == "prompt" and not multirun)):
+        return f"{key}={_quoted(value)}"
     if plus == "+" and (key in keys() or key.split(".")[0] in groups()):
         return f"{key}={value}"
     return text

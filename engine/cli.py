@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.asking import asked
 from engine.call import Call, normalised, parse
 from engine.config import CONF
 from engine.errors import UsageError, line
@@ -33,6 +34,13 @@ DiffAgent finds the fastest way to run a diffusion model without losing quality.
   python -m engine +sweep=quick                        minutes: only the presets that are meant for
                                                        this model and hardware; its end names the
                                                        search that goes on from them
+  python -m engine +request="SDXL twice as fast, quality within 5 %"
+                                                       plain language; what it is taken for is shown
+                                                       first, and what you type beside it wins
+  python -m engine +sweep=ga llm=openai llm.budget.dollars=5
+                                                       a language model plans, writes and repairs
+                                                       programs; also anthropic, google, ollama,
+                                                       vllm, mailbox (a person), replay
   python -m engine +sweep=ga study=mine search.minutes=30
                                                        a named study; the same command resumes it
   python -m engine +sweep=ga data=prompts.txt          your own prompts (one a line, or JSON lines)
@@ -43,6 +51,9 @@ DiffAgent finds the fastest way to run a diffusion model without losing quality.
   python -m engine +trial=mine/17 +program=true        print its program
   python -m engine +trial=mine/17 +diff=baseline       the lines that differ from the baseline's
   python -m engine +experiment=ablation_search         whole studies that differ in one thing each
+  python -m engine +bench=diffbench bench.sample=60    DiffBench; bench.list=true writes its tasks
+  python -m engine +bench=score bench.submissions=FILE score answers of others; also +bench=export
+                                                       (the requests) and +bench=serve
   python -m engine +prune=mine                         files that an ended study needs no longer;
                                                        also +prune=all, and +prune=cache
   python -m engine +prune=mine yes=true                removes them
@@ -70,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
             return shown
         if _pruned(call):
             return 0
-        call = normalised(call, datetime.now())
+        call = normalised(asked(call), datetime.now())
         if not {"-sc", "--shell-completion"} & set(call.flags):
             precheck(call)
         _hydra(call)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from engine import adopt, models
 from engine.errors import UsageError
 from engine.genome import from_config
+from engine.llms import settled as settled_llm
 from engine.lora import loras_of
 from engine.requests import shapes_of
 from engine.schema import BaselineConfig, Config, ModelConfig, OneOf, Parsed, Within
@@ -169,6 +170,7 @@ def _settled(config: Config) -> Config:
         goal=goal,
         baseline=fitted(config.baseline, model),
         workload=dataclasses.replace(workload, shapes=shapes),
+        llm=settled_llm(config.llm),
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.arms import WARM_CALLS
 from engine.errors import UsageError
-from engine.evaluate import rounds_for
+from engine.measure.paired import rounds_for
 from engine.requests import Shape, turns
 from engine.results import Result, Sample
 
@@ -56,9 +56,8 @@ class Work:
         """``start`` counts the candidates that the study starts from, where that is known."""
         from engine.study import ACCEPTED
 
-        search = config.search
-        first = len(search.start) if start is None else start
-        candidates = search.population * search.generations + first
+        first = len(config.search.start) if start is None else start
+        candidates = config.population * config.generations + first
         # A quarter fails or is no faster, however few there are.
         accepted = min(max(1, round(0.75 * candidates)), ACCEPTED)
         return cls(candidates, accepted, max(1, accepted // 3))

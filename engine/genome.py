@@ -87,6 +87,11 @@ def key(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def text_key(program: str) -> str:
+    """16 hexadecimal digits that name the text of a program that no genome describes."""
+    return hashlib.sha256(b"program\0" + program.encode()).hexdigest()[:16]
+
+
 def context_fields(
     genome: Mapping[str, Mapping[str, object]],
     strategies: Mapping[str, Strategy] | None = None,

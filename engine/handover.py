@@ -49,7 +49,14 @@ def write_proposal(folder: Path, trial: int, proposal: Proposal) -> None:
 
 def read_proposal(folder: Path) -> Proposal:
     data = json.loads((folder / "proposal.json").read_text(encoding="utf-8"))
-    return Proposal(data["genome"], data["origin"], tuple(data["parents"]))
+    return Proposal(
+        data["genome"],
+        data["origin"],
+        tuple(data["parents"]),
+        # A study of an earlier version knows neither.
+        data.get("program"),
+        data.get("note", ""),
+    )
 
 
 def figures(result: Result) -> str:
@@ -88,7 +95,7 @@ def report_trial(config: Config, folder: Path, result: Result) -> None:
 
 def _planned(config: Config, folder: Path) -> int:
     """Trials of the whole study: what it starts from and its generations."""
-    return _started(folder) + config.search.population * config.search.generations
+    return _started(folder) + config.population * config.generations
 
 
 def _started(folder: Path) -> int:
@@ -162,6 +169,7 @@ class Book:
             "baseline": before.get("baseline"),
             "single": None,
             "profile": before.get("profile"),
+            "agent": before.get("agent"),
         }
 
     def control(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.call import MULTIRUN, OTHER_CONF, Call, groups
 from engine.config import CONF, keys, unknown_key
 from engine.errors import UsageError, line
+from engine.llms import check_override
 from engine.strategy import find, nearest
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def _check(override: Override, name: str, foreign: bool) -> None:
         for value in _values(override):
             if not (isinstance(value, str) and "${" in value):
                 schema[name].checked(value)
+                check_override(name, value)
     elif not (foreign and override.is_add()):
         raise unknown_key(name)
 

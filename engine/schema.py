@@ -11,6 +11,10 @@ from engine.lora import Lora
 from engine.requests import Shape
 from engine.results import Genome
 
+LLMS = (
+    "offline", "openai", "anthropic", "google", "openrouter", "vllm", "ollama", "replay", "mailbox",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Within:
@@ -185,6 +189,89 @@ class PathsConfig:
     scratch: str | None
 
 
+# Outside of the class, in which ``list`` is a key.
+BENCH_LEVELS = Parsed(list, "a list of levels, as in [1,2]")
+BENCH_IDS = Parsed(list, "a list of tasks, as in [L3-017]")
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """DiffBench: which tasks, whose answers, under which conditions; ``conf/bench/`` says what each
+    key does."""
+
+    do: Annotated[str | None, OneOf(("run", "export", "score", "serve"))] = None
+    """What ``+bench=`` asked for; null runs no benchmark."""
+    name: str | None = None
+    contestant: Annotated[str, OneOf(("agent", "rules"))] = "agent"
+    levels: Annotated[Sequence[int], BENCH_LEVELS] = ()
+    ids: Annotated[Sequence[str], BENCH_IDS] = ()
+    sample: Annotated[int | None, Within(1, 604)] = None
+    shard: str = "1/1"
+    labels: str | None = None
+    weights: Annotated[str, OneOf(("mini", "hub"))] = "mini"
+    memory: Annotated[str, OneOf(("fresh", "shared"))] = "fresh"
+    repeats: Annotated[int, Within(1, 20)] = 1
+    looks: Annotated[int, Within(1, 20)] = 3
+    captions: str | None = None
+    minutes: Annotated[float | None, Within(0, 100_000)] = None
+    submissions: str | None = None
+    list: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Within(1, 65535)] = 8604
+    evaluations: Annotated[int, Within(1, 10_000)] = 28
+
+
+@dataclass(frozen=True)
+class LlmBudget:
+    """What a study may spend on its language model, what an interrupted run of it spent included;
+    null sets no limit. ``conf/llm/openai.yaml`` says what is counted."""
+
+    calls: Annotated[int | None, Within(0, 1e9)] = None
+    tokens: Annotated[int | None, Within(0, 1e12)] = None
+    dollars: Annotated[float | None, Within(0, 1e6)] = None
+    seconds: Annotated[float | None, Within(0, 1e8)] = None
+
+
+@dataclass(frozen=True)
+class LlmConfig:
+    """Which language model is asked, and how; ``conf/llm/`` says what each key does. It holds no
+    key of an API: ``api_key_env`` names the environment variable that does."""
+
+    name: Annotated[str, OneOf(LLMS)] = "offline"
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    temperature: Annotated[float | None, Within(0, 2)] = None
+    max_tokens: Annotated[int | None, Within(1, 10_000_000)] = None
+    timeout_s: Annotated[float | None, Within(0.1, 2_592_000)] = None
+    """Deadline of one request, all its attempts included; only ``mailbox`` does without."""
+    attempts: Annotated[int, Within(1, 20)] = 4
+    structured: Annotated[str, OneOf(("native", "prompt"))] = "native"
+    folder: str | None = None
+    """The mailbox; or the recording that is replayed, the folder that holds it included."""
+    budget: LlmBudget = field(default_factory=LlmBudget)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """How a language model is used in a search; ``conf/agent/`` says what each key does."""
+
+    name: Annotated[str, OneOf(("diffagent", "paper"))] = "diffagent"
+    plans: Annotated[int, Within(1, 1000)] = 7
+    generations: Annotated[int, Within(0, 1000)] = 4
+    refined: Annotated[int, Within(0, 1000)] = 4
+    tuned: Annotated[int, Within(0, 1000)] = 4
+    repairs: Annotated[int, Within(0, 100)] = 3
+    rewrites: Annotated[int, Within(0, 100)] = 5
+    writes: Annotated[str, OneOf(("structure", "always"))] = "structure"
+    knowledge: bool = True
+    memory: bool = True
+    debugger: bool = True
+    selector: bool = True
+    tuning: bool = True
+    check: bool = True
+
+
 @dataclass(frozen=True)
 class Config:
     """The composed configuration; ``technique`` is the genome in canonical form."""
@@ -199,6 +286,8 @@ class Config:
     workload: WorkloadConfig
     paths: PathsConfig
     objective: Annotated[str, OneOf(("time", "flops"))]
+    sandbox: Annotated[str, OneOf(("bwrap", "process"))]
+    """Where programs of a language model run: behind bubblewrap, or as plain processes."""
     study: str | None
     debug: bool
     prompt: str | None
@@ -207,3 +296,31 @@ class Config:
     trial: str | None
     program: bool
     diff: str | None
+    llm: LlmConfig = field(default_factory=LlmConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    request: str | None = None
+    """What was asked in plain language; its overrides are among the others already."""
+    bench: BenchConfig = field(default_factory=BenchConfig)
+
+    @property
+    def by_agent(self) -> bool:
+        """Whether a study's candidates come from the agent: a language model is named, or the
+        paper's loop is asked for."""
+        return self.llm.name != "offline" or self.agent.name == "paper"
+
+    def by_whom(self) -> dict[str, Any]:
+        """What makes an agent's study this study; empty for a searcher's."""
+        if not self.by_agent:
+            return {}
+        llm = {"name": self.llm.name, "model": self.llm.model}
+        return {"agent": dataclasses.asdict(self.agent), "llm": llm}
+
+    @property
+    def population(self) -> int:
+        """Candidates of a generation."""
+        return self.agent.plans if self.by_agent else self.search.population
+
+    @property
+    def generations(self) -> int:
+        """Generations of a study."""
+        return self.agent.generations if self.by_agent else self.search.generations

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import console, handover, results, session
 from engine import goal as goals
+from engine.agent.llm import LlmError
 from engine.config import read
 from engine.errors import GoalMissed, UsageError
 from engine.evaluate import Evaluator
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
+    from engine.agent.llm import Model
+    from engine.agent.opening import Task
+
 Launch = Callable[[list[list[str]], int], "Sequence[JobReturn]"]
 """Runs jobs (their overrides, number of the first) through the configured launcher."""
 
@@ -41,18 +45,29 @@ FURTHER = 6
 """More points that may be measured again while faster ones than the best seem to keep the goal."""
 
 
-def run(cfg: DictConfig, arguments: list[str], launch: Launch) -> None:
-    """Run or resume the study that the configuration names. Raises GoalMissed when no point
-    keeps the goal, and RuntimeError when the measuring itself failed."""
+def run(
+    cfg: DictConfig,
+    arguments: list[str],
+    launch: Launch,
+    model: Model | None = None,
+    task: Task | None = None,
+) -> None:
+    """Run or resume the study that the configuration names. ``model`` stands in place of the
+    language model that it names, and ``task`` is the request that it serves. Raises GoalMissed when
+    no point keeps the goal, and RuntimeError when the measuring itself failed."""
     config = read(cfg)
     assert config.study is not None
     folder = Path(config.paths.outputs) / "sweeps" / config.study
     resume = handover.command(arguments)
     try:
         with session.evaluator(config, folder) as evaluator:
-            _Study(config, evaluator, folder, launch, arguments, resume).run(cfg)
+            study = _Study(config, evaluator, folder, launch, arguments, resume, model, task)
+            study.run(cfg)
     except KeyboardInterrupt:
         console.say(f"\ninterrupted; nothing is lost, this goes on where it stopped:\n  {resume}")
+        raise
+    except LlmError:
+        console.say(f"nothing is lost; once the model answers, this goes on:\n  {resume}")
         raise
     finally:
         session.close()
@@ -66,15 +81,20 @@ class _Study:
     launch: Launch
     arguments: list[str]
     resume: str
+    model: Model | None = None
+    """In place of the language model that the configuration names."""
+    task: Task | None = None
+    """The request that the study serves."""
 
     def run(self, cfg: DictConfig) -> None:
         started = time.monotonic()
+        self._ready()
         book = handover.Book(self.config, self.evaluator, self.folder, self.resume, cfg)
         console.say(f"study {self.config.study} in {self.folder}")
         with console.working("loading the libraries and the baseline"):
             here = search_space(self.config, self.evaluator.arms)
         start = starting(self.config, here, self.folder, self.evaluator.arms)
-        if not start and not self.config.search.generations:
+        if not start and not self.config.generations:
             raise UsageError(
                 f"nothing to measure: search.generations=0 and no start for "
                 f"model={self.config.model.name} can run here; type +sweep=ga to search"
@@ -89,16 +109,31 @@ class _Study:
             book.forecast()
             deadline = _deadline(started, self.config.search.minutes)
             narrowed = self._narrowed(here)
-            self._search(ledger, self._searcher(narrowed), start, book, deadline)
+            source = self._searcher(narrowed)
+            try:
+                self._search(ledger, source, start, book, deadline)
+            finally:
+                self._spent(source, book)
             self._accept(ledger, book)
         book.finish(self._results())
-        if not self.config.search.generations and book.rows:
+        if not self.config.generations and book.rows:
             following = handover.following(self.arguments, str(self.config.study))
             console.say(f"the long search, which starts from these:\n  {following}")
         if book.best is None:
             raise GoalMissed(
                 "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
             )
+
+    def _ready(self) -> None:
+        """Raises UsageError for a model or a sandbox that cannot be, before minutes are spent on
+        the baseline."""
+        if not self._by_model:
+            return
+        from engine.agent.doors import ready
+
+        if self.model is None:
+            ready(self.config.llm)
+        self.evaluator.arms.confined  # noqa: B018
 
     def _narrowed(self, here: Space) -> Space:
         """The space without the techniques that, alone, gain nothing on this machine."""
@@ -122,10 +157,15 @@ class _Study:
             "data": self.evaluator.asked.data(),
             "workload": self.evaluator.asked.workload(),
             "program": self.evaluator.arms.baseline_program(),
-        }
+        } | config.by_whom()
 
     def _searcher(self, here: Space) -> Searcher:
         config = self.config.search
+        if self.config.by_agent:
+            from engine.agent.opening import opened
+
+            with console.working("the agent's model and sandbox"):
+                return opened(self.config, self.evaluator, here, self.folder, self.model, self.task)
         return searcher(
             config.name,
             here,
@@ -134,6 +174,18 @@ class _Study:
             max_loss=self._max_loss,
             memory=self._names_memory,
         )
+
+    def _spent(self, source: Searcher, book: handover.Book) -> None:
+        """What the language model has cost so far: stored, kept for the report, and shown."""
+        if self._by_model:
+            from engine.agent.opening import account
+
+            book.data["agent"] = account(self.config, self.folder, source)
+
+    @property
+    def _by_model(self) -> bool:
+        """Whether a language model plans: some of its plans may come to nothing."""
+        return self.model is not None or self.config.llm.name != "offline"
 
     @property
     def _max_loss(self) -> float:
@@ -161,8 +213,8 @@ class _Study:
         """What the study starts from, then generation by generation; one that was begun is asked
         for again with what was known when it began, so that an interrupted study proposes what an
         uninterrupted one does."""
-        population = self.config.search.population
-        whole = len(start) + population * self.config.search.generations
+        population = self.config.population
+        whole = len(start) + population * self.config.generations
         firsts = range(len(start), whole, population)
         for first in [0, *firsts] if start else firsts:
             told = self._results()
@@ -177,17 +229,30 @@ class _Study:
             claims = dict(ledger.open_claims())
             done = {r.trial for r in told}
             pending = [
-                (trial, claims.get(trial, proposal))
+                (trial, self._claimed(trial, claims) or proposal)
                 for trial, proposal in enumerate(proposals, first)
                 if trial not in done
             ]
             for trial, proposal in pending:
-                ledger.claim(trial, key(proposal.genome), proposal)
+                # Written first: a claim does not hold a proposal's program.
+                handover.write_proposal(self.folder / str(trial), trial, proposal)
+                ledger.claim(trial, proposal.key, proposal)
             self._generation(ledger, pending, deadline)
-            if proposals is not start and len(proposals) < population:
+            ended = getattr(ask, "ended", None)
+            if ended is not None:
+                console.say(f"the search ends here: {ended}")
+                return
+            if proposals is not start and len(proposals) < population and not self._by_model:
                 console.say("the space is exhausted: every composition has been measured")
                 return
         book.save(self._results())
+
+    def _claimed(self, trial: int, claims: Mapping[int, Proposal]) -> Proposal | None:
+        """What an interrupted study has claimed for a trial, its program included."""
+        folder = self.folder / str(trial)
+        if trial in claims and (folder / "proposal.json").exists():
+            return handover.read_proposal(folder)
+        return claims.get(trial)
 
     def _as_searched(self, result: Result) -> Result:
         path = self.folder / str(result.trial) / "search.json"
@@ -202,8 +267,6 @@ class _Study:
         for batch in _consecutive(claimed, size):
             if _passed(deadline):
                 return
-            for trial, proposal in batch:
-                handover.write_proposal(self.folder / str(trial), trial, proposal)
             jobs = [self._job(trial, proposal.genome) for trial, proposal in batch]
             returned = self.launch(jobs, batch[0][0])
             for (trial, _), job in zip(batch, returned, strict=True):
@@ -332,7 +395,12 @@ def job(config: Config) -> dict[str, float]:
         evaluator = session.evaluator(config, folder)
         with console.working(f"trial {trial}"):
             result = evaluator.evaluate(
-                trial, canonical(config.technique), proposal.origin, proposal.parents
+                trial,
+                canonical(config.technique),
+                proposal.origin,
+                proposal.parents,
+                proposal.program,
+                proposal.note,
             )
         handover.report_trial(config, folder, result)
     return {"speedup": result.speedup or 0.0, "loss": result.loss or 0.0}

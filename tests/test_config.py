@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine import catalogue
-from engine.call import HIDDEN
+from engine.call import APPENDED, HIDDEN
 from engine.config import CONF, from_mapping, keys, main, read, stale, unknown_key
 from engine.errors import UsageError
 from engine.lora import Lora
@@ -23,8 +23,7 @@ from engine.strategy import registry
 
 Composed = Callable[..., Config]
 OPTIONS = sorted(
-    f"{'+' if path.parent.name in ('sweep', 'experiment', 'debug') else ''}"
-    f"{path.parent.name}={path.stem}"
+    f"{'+' if path.parent.name in APPENDED else ''}{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in HIDDEN
 )
@@ -33,6 +32,7 @@ SEARCHES = [path.stem for path in CONF.glob("search/*.yaml")]
 MORE = {
     "baseline=file": ("baseline.program=mine.py",),
     "model=auto": (f"model.weights={CHECKPOINTS / 'sd-mini'}",),
+    "llm=replay": ("llm.folder=outputs/sweeps/mine",),
 }
 KNOWN = [name for name in catalogue.names() if name != "auto"]
 

@@ -82,7 +82,7 @@ def test_every_variant_of_an_ablation_composes_to_a_search_of_its_own(
     assert len(plans) == len(sweeper["variants"]) * len(sweeper["seeds"])
     found = [composed(*plan.arguments) for plan in plans]
     assert len({config.study for config in found}) == len(plans)
-    assert len({repr(config.search) for config in found}) == len(plans)
+    assert len({repr((config.search, config.agent)) for config in found}) == len(plans)
     assert [config.search.seed for config in found] == [plan.seed for plan in plans]
 
 

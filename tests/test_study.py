@@ -114,8 +114,8 @@ def test_an_interrupted_and_killed_study_equals_an_uninterrupted_one(
     wait_for(study / "0" / "proposal.json", process)
     workers = family(process)
     process.send_signal(signal.SIGINT)
-    assert alive(workers, 2.0) == []
-    output, _ = process.communicate(timeout=10)
+    assert alive(workers, 10.0) == []
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "python -m engine +sweep=ga" in output
     assert "study=s" in output

@@ -15,6 +15,8 @@ MOST = 16
 """Compositions in one drawing; the nearest generations come first."""
 LINE = 16
 """Height in pixels of a line of text."""
+TITLE = 32
+"""Most letters of a plan's title."""
 LETTER = 6.3
 """Mean width in pixels of a letter of the drawing's text."""
 
@@ -127,12 +129,20 @@ def _entry(result: Result, lines: Sequence[str], x: float, y: float) -> str:
         figures = f"failed at {result.stage}"
     head = (
         f'<text x="{x:.1f}" y="{y + 4:.1f}"><tspan class="label">#{result.trial} {figures}'
-        f"</tspan> {escape(result.origin)}</text>"
+        f"</tspan> {escape(_origin(result))}</text>"
     )
     return head + "".join(
         f'<text x="{x:.1f}" y="{y + 4 + LINE * (1 + i):.1f}">{escape(line)}</text>'
         for i, line in enumerate(lines)
     )
+
+
+def _origin(result: Result) -> str:
+    """Where a composition came from, and the title of its plan."""
+    if not result.note:
+        return result.origin
+    short = result.note if len(result.note) <= TITLE else result.note[: TITLE - 1] + "\u2026"
+    return f"{result.origin}: {short}"
 
 
 def _lanes(members: Sequence[Result]) -> list[tuple[int, dict[int, int]]]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.report import compared, effects, facts, pictures, plots, rows, text
+from engine.report import agent, compared, effects, facts, pictures, plots, rows, text
 from engine.report.drawing import both, markup
 from engine.report.material import Material, Point, read_run, read_study, recommended
 from engine.report.terminal import objective_is_time, summary_line
@@ -95,6 +95,7 @@ def _view(material: Material) -> dict[str, Any]:
         "columns": rows.columns(material),
         "shapes": rows.shapes(material, best or next(iter(material.points), None)),
         "families": families,
+        "agent": agent.view(material),
         "effects": None if material.single else effects.view(material),
         "comparisons": [c for c in comparisons if c["pairs"]],
         "thumbnails": list(gallery.thumbnails.values()),

@@ -1,0 +1,64 @@
+"""Answers without a language model: rules plan, the generator writes, the text is held against the
+request."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from engine.agent import asked
+from engine.agent.answer import Answer, answer
+from engine.errors import UsageError
+from engine.phrasing import by_rules
+from engine.reading import read
+from engine.specification import Specification, mismatches, overrides
+from tests.agent.evolve import Compose
+
+SD15 = "Stable Diffusion 1.5 with the UniPC scheduler, 20 steps, DeepCache at interval 3"
+
+
+def answered(spec: Specification, compose: Compose, folder: Path, *more: str) -> Answer:
+    config = compose(*overrides(spec), "model.weights=mini", "agent.debugger=false", *more)
+    return answer(spec, config, None, folder)
+
+
+def test_rules_answer_with_a_program_for_the_published_model(
+    tmp_path: Path, composed: Compose
+) -> None:
+    spec = by_rules(SD15)
+    made = answered(spec, composed, tmp_path)
+    reading = read(made.program)
+    assert mismatches(spec, reading) == ()
+    assert reading.model_id == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert reading.method("deepcache") is not None
+    assert (made.written, made.calls, made.cost, made.trial) == (False, 0, 0.0, None)
+
+
+def test_what_no_technique_composes_needs_a_model(tmp_path: Path, composed: Compose) -> None:
+    spec = dataclasses.replace(by_rules(SD15), scheduler="LMSDiscreteScheduler")
+    config = composed("model=sd15", "model.weights=mini")
+    with pytest.raises(UsageError, match=r"LMSDiscreteScheduler.*llm=NAME"):
+        answer(spec, config, None, tmp_path)
+
+
+def test_a_request_is_a_plan_and_what_no_gene_says_is_its_structure() -> None:
+    spec = by_rules(SD15)
+    plan = asked.plan_of(spec)
+    assert plan.techniques == {
+        "sampler": {"name": "unipc", "steps": 20},
+        "deepcache": {"interval": 3},
+    }
+    assert plan.structure == ""
+    far = dataclasses.replace(spec, methods={"deepcache": {"interval": 40}})
+    assert "use deepcache with {'interval': 40}" in asked.plan_of(far).structure
+
+
+def test_a_technique_that_did_nothing_takes_its_next_known_setting() -> None:
+    spec = by_rules("SDXL with DDIM, 30 steps, and token merging")
+    plan = asked.plan_of(spec)
+    changed = asked.repaired(plan, spec, "active", "technique tome: nothing was merged")
+    assert changed is not None
+    assert changed.techniques["tome"] != plan.techniques["tome"]
+    assert asked.repaired(plan, spec, "load", "tome is broken") is None
