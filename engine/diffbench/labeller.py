@@ -1,0 +1,388 @@
+"""The frozen labeller: what can be reached from each baseline, found by one fixed search.
+
+For a baseline Optuna's TPE with a fixed seed proposes programs of the paper's methods (DeepCache,
+ToMe, T-GATE), samplers, steps and FP16. Each is scored on the validation prompts; of those within
+the allowed loss the fastest is measured again on other prompts with fresh seeds, and where it then
+loses too much the next one, and so on. Nothing here may follow later changes of the project's own
+search, so settings and space stand in this file.
+
+Its studies lie in ``outputs/labels/NAME/BASELINE``, apart from all others: an agent's earlier
+studies are looked for in ``outputs/sweeps``, and its programs run where ``outputs`` cannot be read.
+An interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import catalogue, console, models, results
+from engine.config import CONF, from_mapping
+from engine.diffbench import baselines, captions, chance, labels
+from engine.diffbench.details import MAX_LOSS, VERSION
+from engine.diffbench.labels import Label, Labels
+from engine.errors import UsageError, line
+from engine.results import Result
+from engine.strategy import nearest
+
+if TYPE_CHECKING:
+    from engine.evaluate import Evaluator
+    from engine.hardware import Machine
+    from engine.schema import Config
+
+CONFIRMED_LOSS = 0.04
+"""Loss that a winner may have when it is measured again: below the limit, since it was chosen on
+noisy numbers."""
+SPACE = (
+    "{sampler: {name: [ddim, dpmpp_2m, unipc]}, deepcache: {}, tome: {}, tgate: {}, "
+    "precision: {dtype: [float16]}}"
+)
+"""What the labeller may compose, as ``search.only``."""
+NOMINAL = 1e11
+"""Operations a second that stand in for a clock under ``objective=flops``."""
+KEYS = (
+    "name",
+    "baselines",
+    "objective",
+    "weights",
+    "evaluations",
+    "samples",
+    "outputs",
+    "captions",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a baseline is labelled. ``samples`` validation prompts are scored in each of the
+    ``evaluations``, ``timed`` of them are timed as well; ``confirmed`` prompts measure a winner
+    again."""
+
+    evaluations: int = 50
+    samples: int = 36
+    timed: int = 8
+    confirmed: int = 36
+    seed: int = 2601
+    labeller: str = "1"
+
+    def marks(self, objective: str) -> tuple[str, ...]:
+        """Where this is not the frozen labeller, in words."""
+        found = [
+            f"{item.name}={getattr(self, item.name)} instead of {item.default}"
+            for item in dataclasses.fields(self)
+            if getattr(self, item.name) != item.default
+        ]
+        counted = "objective=flops: operations were counted, no time was measured"
+        return (*found, *([counted] if objective == "flops" else []))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for."""
+
+    name: str
+    baselines: tuple[baselines.Baseline, ...]
+    objective: str
+    weights: str
+    settings: Settings
+    folder: Path
+    """Where its studies lie."""
+    captions: Path | None
+    """COCO's captions as a file of prompts; None takes our own sets."""
+
+
+def command(given: Mapping[str, str]) -> int:
+    """Label what is asked for; see :mod:`engine.diffbench.labels`. 1 if some baseline has none."""
+    from engine import hardware
+
+    asked = _asked(given)
+    machine = hardware.inspect()
+    found = _opened(asked, machine)
+    for number, one in enumerate(asked.baselines, 1):
+        if one.id in found.labels:
+            continue
+        console.say(f"baseline {number} of {len(asked.baselines)}: {one.id}")
+        started = time.monotonic()
+        try:
+            label = label_of(one, asked, machine)
+        except UsageError as error:
+            label = line(error)
+        found = _with(found, one.id, label)
+        labels.save(found)
+        console.say(f"  {_shown(label)} ({(time.monotonic() - started) / 60:.1f} min)")
+    console.say(f"labels: {labels.path(asked.name)}")
+    return int(any(one.id not in found.labels for one in asked.baselines))
+
+
+def _shown(label: Label | str) -> str:
+    if isinstance(label, str):
+        return f"no label: {label}"
+    return (
+        f"medium {label.speedup_for('medium'):.2f}x, confirmed {label.speedup:.2f}x "
+        f"({label.speedup_low:.2f} to {label.speedup_high:.2f}), loss {100 * label.loss:.1f} %"
+    )
+
+
+def _asked(given: Mapping[str, str]) -> Asked:
+    for key in given:
+        if key not in KEYS:
+            raise UsageError(f"there is no key {key!r}{nearest(key, KEYS)}")
+    if not given.get("name", "").replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UsageError("name=NAME is needed, of letters, digits, '.', '_' and '-'")
+    objective = given.get("objective", "time")
+    if objective not in ("time", "flops"):
+        raise UsageError(f"objective={objective} is not allowed; type objective=time or flops")
+    settings = Settings()
+    if "evaluations" in given:
+        number = _count("evaluations", given["evaluations"])
+        settings = dataclasses.replace(settings, evaluations=number)
+    if "samples" in given:
+        number = _count("samples", given["samples"])
+        settings = dataclasses.replace(
+            settings, samples=number, confirmed=number, timed=min(settings.timed, number)
+        )
+    folder = Path(given.get("outputs", "outputs")).resolve() / "labels" / given["name"]
+    return Asked(
+        name=given["name"],
+        baselines=tuple(labels.chosen(given.get("baselines"))),
+        objective=objective,
+        weights=given.get("weights", "mini"),
+        settings=settings,
+        folder=folder,
+        captions=captions.as_data(Path(given["captions"]), folder) if "captions" in given else None,
+    )
+
+
+def _count(key: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise UsageError(f"{key}={text} is not allowed; it takes a whole number of 2 or more")
+    return int(text)
+
+
+def _opened(asked: Asked, machine: Machine) -> Labels:
+    """The set so far; raises UsageError where it was made with other settings or elsewhere."""
+    new = Labels(
+        name=asked.name,
+        version=VERSION,
+        objective=asked.objective,
+        weights=asked.weights,
+        hw=_profile_name(machine),
+        machine={
+            "profile": machine.profile(),
+            "device": machine.device_name,
+            "cores": machine.cores,
+            "versions": dict(machine.versions),
+        },
+        settings=dataclasses.asdict(asked.settings)
+        | {"space": SPACE, "captions": asked.captions.name if asked.captions else None},
+        marks=asked.settings.marks(asked.objective),
+    )
+    # A set is written when its first baseline is done; its studies begin before that.
+    begun = asked.folder / "set.json"
+    for file in (labels.path(asked.name), begun):
+        if file.exists():
+            _require_same(new, labels.read(file))
+    results.write_json(begun, new.to_json())
+    return labels.load(asked.name) if labels.path(asked.name).exists() else new
+
+
+def _require_same(new: Labels, held: Labels) -> None:
+    """Refuse to mix labels of different settings, versions or machines."""
+    fields = ["version", "objective", "weights", "settings"]
+    differing = [field for field in fields if getattr(new, field) != getattr(held, field)]
+    # Counted operations are the same everywhere.
+    timed = new.objective == "time"
+    if timed and new.machine["profile"] != held.machine["profile"]:
+        differing.append("machine")
+    if differing:
+        was = "; ".join(f"{field} was {getattr(held, field)}" for field in differing)
+        raise UsageError(
+            f"labels {new.name} were made otherwise ({was}); type the same again, or another "
+            "name=NAME"
+        )
+
+
+def _profile_name(machine: Machine) -> str:
+    """The name of ``conf/hw`` for this machine, the one for a single kind of device if there is
+    one."""
+    import yaml
+
+    if machine.device == "cpu":
+        return "cpu"
+    for file in sorted((CONF / "hw").glob("*.yaml")):
+        match = yaml.safe_load(file.read_text(encoding="utf-8"))["match"]
+        if match and match.lower() in machine.device_name.lower():
+            return file.stem
+    return "cuda"
+
+
+def _with(found: Labels, name: str, label: Label | str) -> Labels:
+    held = {key: value for key, value in found.labels.items() if key != name}
+    failed = {key: value for key, value in found.failed.items() if key != name}
+    if isinstance(label, str):
+        failed[name] = label
+    else:
+        held[name] = label
+    order = [one.id for one in baselines.baselines()]
+    return dataclasses.replace(
+        found,
+        labels={key: held[key] for key in order if key in held},
+        failed={key: failed[key] for key in order if key in failed},
+    )
+
+
+# --- one baseline
+
+
+def configuration(one: baselines.Baseline, asked: Asked, device: str) -> Config:
+    """What a baseline is labelled under."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    settings = asked.settings
+    seed = chance.number("labels", VERSION, settings.seed, one.id) % 2**31
+    overrides = [
+        *baselines.overrides(one, asked.weights),
+        f"hw={'cpu' if device == 'cpu' else 'auto'}",
+        f"objective={asked.objective}",
+        f"goal.max_loss={MAX_LOSS}",
+        "goal.accuracy_drop=null",
+        "search=tpe",
+        f"search.seed={seed}",
+        f"search.only={SPACE}",
+        f"measure.search_prompts={settings.timed}",
+        f"measure.scored_prompts={settings.samples - settings.timed}",
+        f"measure.acceptance_prompts={settings.confirmed}",
+    ]
+    if asked.captions and catalogue.entry(one.model)["task"] == "text":
+        overrides.append(f"data='{asked.captions}'")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("config", overrides=overrides)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return from_mapping({str(key): value for key, value in plain.items()})
+
+
+def label_of(one: baselines.Baseline, asked: Asked, machine: Machine) -> Label | str:
+    """The label of a baseline, or why it has none."""
+    from engine.evaluate import Evaluator
+
+    config = configuration(one, asked, machine.device)
+    why = models.unmeasured(config.model)
+    if why is not None or config.model.scorer is None:
+        return f"quality is not measured: {why or 'the model names no scorer'}"
+    folder = asked.folder / one.id
+    with Evaluator(config, machine, folder) as evaluator:
+        if asked.objective == "time":
+            word = _control(evaluator)
+            if word is not None:
+                return word
+        told = _searched(evaluator, asked.settings)
+        return _confirmed(evaluator, told)
+
+
+def _control(evaluator: Evaluator) -> str | None:
+    """Why times measured now mean nothing, or None; kept once it was good."""
+    from engine.references import control
+
+    path = evaluator.folder / "control.json"
+    if path.exists():
+        return None
+    found = control(evaluator)
+    if not found["ok"]:
+        return f"A/A control {found['low']:.3f} to {found['high']:.3f}, {found['word']}"
+    results.write_json(path, found)
+    return None
+
+
+def _searched(evaluator: Evaluator, settings: Settings) -> list[Result]:
+    """All evaluations, those of an earlier run taken as they are."""
+    from engine.genome import key
+    from engine.scope import search_space
+    from engine.search import searcher
+    from engine.search.ledger import Results
+
+    here = search_space(evaluator.config, evaluator.arms)
+    ask = searcher("tpe", here, evaluator.config.search.seed, max_loss=MAX_LOSS)
+    book = Results(evaluator.folder)
+    for trial in range(settings.evaluations):
+        told = book.read()
+        if any(result.trial == trial for result in told):
+            continue
+        earlier = [result for result in told if result.trial < trial]
+        taken = {result.key for result in earlier} | {key(evaluator.arms.baseline)}
+        proposals = ask.ask(1, earlier, taken, trial)
+        if not proposals:
+            break
+        with console.working(f"evaluation {trial + 1} of {settings.evaluations}"):
+            evaluator.evaluate(trial, proposals[0].genome, proposals[0].origin)
+    return book.read()
+
+
+def hopeful(told: list[Result]) -> list[Result]:
+    """Candidates for a label, fastest first: faster than the baseline, within the allowed loss on
+    all validation prompts."""
+    able = [
+        r
+        for r in told
+        if r.ok and r.rung >= 1 and (r.speedup or 0) > 1 and r.loss is not None
+        if r.loss <= MAX_LOSS
+    ]
+    return sorted(able, key=lambda r: (-(r.speedup or 0), r.trial))
+
+
+def _confirmed(evaluator: Evaluator, told: list[Result]) -> Label | str:
+    """The fastest candidate that keeps its quality on other prompts with fresh seeds."""
+    able = hopeful(told)
+    for place, candidate in enumerate(able):
+        again = _again(evaluator, candidate)
+        if again.ok and again.loss is not None and again.loss <= CONFIRMED_LOSS:
+            counted = evaluator.config.objective == "flops"
+            return label_from(candidate, again, place, len(told), counted=counted)
+    return f"of {len(told)} programs none was faster and kept its quality twice ({len(able)} once)"
+
+
+def _again(evaluator: Evaluator, candidate: Result) -> Result:
+    folder = evaluator.folder / "confirmed" / str(candidate.trial)
+    path = folder / "result.json"
+    if path.exists():
+        return results.load(path)
+    source = evaluator.folder / str(candidate.trial) / "accelerated.py"
+    blank = Result(candidate.trial, candidate.genome, candidate.key, candidate.origin)
+    with console.working(f"evaluation {candidate.trial + 1} again, with fresh seeds"):
+        again = evaluator.acceptance(blank, source.read_text(encoding="utf-8"), folder, 1)
+    results.save(again, path)
+    return again
+
+
+def label_from(
+    candidate: Result, again: Result, place: int, evaluations: int, *, counted: bool = False
+) -> Label:
+    """The label of a candidate that was measured again; ``place`` others were faster in the
+    search. Where operations were ``counted``, seconds are those of a nominal machine."""
+    own, base = again.seconds_per_image, again.seconds_base
+    if counted:
+        own, base = (_number(cost) / NOMINAL for cost in (again.cost_flops, again.cost_base_flops))
+    return Label(
+        genome=candidate.genome,
+        speedup=_number(again.speedup),
+        speedup_low=_number(again.speedup_low),
+        speedup_high=_number(again.speedup_high),
+        loss=_number(again.loss),
+        seconds=_number(own),
+        seconds_base=_number(base),
+        searched=_number(candidate.speedup),
+        passed_over=place,
+        evaluations=evaluations,
+        notes=again.notes,
+    )
+
+
+def _number(value: float | None) -> float:
+    """A figure of a result that is told; ValueError for one that is missing."""
+    if value is None:
+        raise ValueError("a result that was measured again lacks a figure")
+    return float(value)

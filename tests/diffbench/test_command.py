@@ -1,0 +1,37 @@
+"""The benchmark on the command line, as far as nothing has to be drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.conftest import CommandLine
+
+
+def test_requests_are_exported_without_references_and_tasks_are_listed(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    done = command_line("+bench=export", "bench.levels=[1]", "bench.name=mine")
+    assert done.returncode == 0, done.stderr
+    assert "41 requests" in done.stdout
+    path = tmp_path / "outputs" / "bench" / "mine" / "requests.jsonl"
+    rows = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    assert set(rows[0]) == {"id", "level", "request", "version"}
+    listed = command_line("bench=diffbench", "bench.sample=60", "bench.list=true", "bench.name=two")
+    assert "60 tasks" in listed.stdout
+    assert len((path.parent.parent / "two" / "tasks.jsonl").read_text("utf-8").splitlines()) == 60
+
+
+def test_what_cannot_be_scored_is_one_line(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"id": "L1-001"}\n', encoding="utf-8")
+    for typed, said in (
+        (("+bench=score",), "needs bench.submissions=FILE"),
+        (("+bench=score", "bench.submissions=answers.jsonl"), "line 1 has no program"),
+        (("+bench=diffbench", "bench.labels=none"), "bench.labels=none does not exist"),
+        (("+bench=diffbench", "+sweep=ga"), "leave out +sweep="),
+        (("+bench=nothing",), "unknown bench 'nothing'"),
+    ):
+        done = command_line(*typed)
+        assert done.returncode == 2, typed
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,32 @@
+"""Contestants see the request only; what the rules answer; memory that is fresh or lent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.diffbench.agents import _lend
+from engine.diffbench.contestants import Rules
+from engine.diffbench.tasks import tasks
+from engine.reading import read
+from engine.specification import mismatches
+
+
+def test_the_rules_answer_what_requests_of_the_first_levels_state(tmp_path: Path) -> None:
+    some = [task for task in tasks() if task.level < 4][::20]
+    for task in some:
+        answer = Rules().answer(task.id, task.request, tmp_path)
+        assert (answer.id, answer.cost) == (task.id, 0.0)
+        assert mismatches(task.specification, read(answer.program)) == ()
+
+
+def test_shared_memory_lends_finished_studies_of_other_tasks_and_no_others(tmp_path: Path) -> None:
+    for name, done in (("L4-001", True), ("L4-002", False), ("L4-003", True)):
+        study = tmp_path / name / "sweeps" / "search"
+        study.mkdir(parents=True)
+        if done:
+            (study / "front.json").write_text("{}", encoding="utf-8")
+    _lend(tmp_path / "L4-003")
+    _lend(tmp_path / "L4-003")
+    lent = sorted(path.name for path in (tmp_path / "L4-003" / "sweeps").iterdir())
+    assert lent == ["L4-001", "search"]
+    assert (tmp_path / "L4-003" / "sweeps" / "L4-001" / "front.json").exists()
