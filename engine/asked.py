@@ -67,13 +67,14 @@ class Asked:
         """Fresh requests over so many cases."""
         return Pairs(self.cases(count, part, salt), rng, self.shapes)
 
-    def trials(self) -> list[tuple[Request, float]]:
-        """One request of each shape, with its share of the requests, for warm-up and counting."""
+    def trials(self, salt: int = 0) -> list[tuple[Request, float]]:
+        """One request of each shape, with its share of the requests, for warm-up and counting;
+        ``salt`` chooses other cases."""
         shapes: Sequence[Shape | None] = self.shapes or (None,)
         weights = [shape.weight if shape else 1.0 for shape in shapes]
         found = []
         for shape, weight in zip(shapes, weights, strict=True):
-            cases = tuple(self.cases(shape.batch if shape else 1, "search"))
+            cases = tuple(self.cases(shape.batch if shape else 1, "search", salt))
             found.append((Request(cases, 0, shape), weight / sum(weights)))
         return found
 

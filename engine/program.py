@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import __version__
 from engine.calibration import keywords
@@ -22,6 +23,9 @@ from engine.lora import Lora
 from engine.requests import Shape
 from engine.results import Genome
 from engine.strategy import FUNCTIONS, PLACED, Strategy, Value, find
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATE = Path(__file__).with_name("program.jinja")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
@@ -124,23 +128,13 @@ def generate(
     ``title`` says in words what the program runs; it opens the docstring. ``measured`` is what
     techniques that must be calibrated have measured of the model.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     checked = canonical(genome)
     used = [(find(name), genes) for name, genes in checked.items()]
     parts = [_part(s, keywords(s, genes, measured or {})) for s, genes in used]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["literal"] = repr
     imports = sorted({line for part in parts for line in part.imports})
     settings = call_keywords(subject)
     settings.pop("strength", None)
-    text = environment.get_template(TEMPLATE.name).render(
+    text = _template().render(
         version=__version__,
         title=title,
         subject=subject,
@@ -163,6 +157,22 @@ def generate(
     except SyntaxError as error:
         raise TrialError("generate", f"the program does not compile: {error}") from error
     return text
+
+
+@cache
+def _template() -> Template:
+    """Compiled once: that takes longer than all else in a program's making."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["literal"] = repr
+    return environment.get_template(TEMPLATE.name)
 
 
 _TEMPLATE_IMPORTS = (

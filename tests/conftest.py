@@ -36,18 +36,19 @@ def command_line(tmp_path: Path) -> CommandLine:
     return call
 
 
+def composer(*overrides: str) -> Config:
+    """Compose conf/ with overrides and read it."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("config", overrides=list(overrides))
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return from_mapping({str(key): value for key, value in plain.items()})
+
+
 @pytest.fixture
 def composed() -> Callable[..., Config]:
     """Compose conf/ with overrides and read it."""
-
-    def compose(*overrides: str) -> Config:
-        import hydra
-        from omegaconf import OmegaConf
-
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra.compose("config", overrides=list(overrides))
-        plain = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(plain, dict)
-        return from_mapping({str(key): value for key, value in plain.items()})
-
-    return compose
+    return composer
