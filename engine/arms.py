@@ -24,7 +24,8 @@ from engine.schema import Config
 from engine.secret import Secret
 from engine.strategy import find
 from engine.worker.confined import Workers, confinement, folders
-from engine.worker.pool import Answer, Load, Pool, Worker
+from engine.worker.conversation import Answer, Load, Worker
+from engine.worker.pool import Pool
 
 if TYPE_CHECKING:
     from engine.hardware import Machine
@@ -127,8 +128,7 @@ class Arms:
         """What untrusted programs are asked follows from it."""
         return Secret.of(self.folder)
 
-    @property
-    def confined(self) -> Workers:
+    def _sandbox(self) -> Workers:
         """Where untrusted programs run, made on first use; raises UsageError where it cannot be."""
         if self._confined is None:
             self._confined = confinement(
@@ -140,6 +140,10 @@ class Arms:
                 self.folder / "compiled",
             )
         return self._confined
+
+    def require_sandbox(self) -> None:
+        """Raises UsageError where untrusted programs cannot run: asked before one is paid for."""
+        self._sandbox()
 
     def program(self, genome: Genome) -> str:
         """The text; what its techniques must measure of the model is measured first."""
@@ -165,7 +169,7 @@ class Arms:
         An untrusted one is not asked for its techniques: it has none of ours to name.
         """
         with self.accounts.on("load"):
-            worker = self.confined.spawn() if untrusted else self._pool.spawn()
+            worker = self._sandbox().spawn() if untrusted else self._pool.spawn()
             try:
                 worker.load(
                     Load(

@@ -1,17 +1,25 @@
-"""One look at an untrusted program: does it load, does it draw, and what is seen meanwhile."""
+"""Looks at an untrusted program: does it load, does it draw, what is seen meanwhile, and does it
+answer the same when it is asked again."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from engine import pixels
 from engine.errors import TrialError
+from engine.honesty import Again
 from engine.requests import Request
 from engine.worker.evidence import Evidence
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from engine.arms import Arms
+    from engine.worker.conversation import Worker
 
 
 @dataclass(frozen=True)
@@ -80,3 +88,28 @@ def require_python(program: str) -> None:
         raise TrialError(
             "compile", f"{type(error).__name__}: {what}{where}", text.rstrip()[:300]
         ) from None
+
+
+@dataclass(frozen=True)
+class Before:
+    """A request that was answered: its image, a seed to ask it with too, and the seconds that it
+    took where they were measured."""
+
+    request: Request
+    image: NDArray[np.uint8]
+    seed: int
+    seconds: float | None = None
+
+
+def asked_again(worker: Worker, before: Sequence[Before]) -> Again:
+    """Requests once more, and once with another seed, which comes first: what is kept by prompt is
+    answered at once. Means over all of them."""
+    rows = []
+    for one in before:
+        other = worker.generate(replace(one.request, seed=one.seed))
+        same = worker.generate(one.request)
+        apart = [pixels.distance(answer.images[0], one.image) for answer in (same, other)]
+        first_s = same.seconds if one.seconds is None else one.seconds
+        rows.append((*apart, first_s, other.seconds))
+    repeated, reseeded, first_s, other_s = (sum(r) / len(r) for r in zip(*rows, strict=True))
+    return Again(repeated, reseeded, (first_s, other_s))

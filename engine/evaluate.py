@@ -28,7 +28,7 @@ from engine.results import Genome, Result
 from engine.schema import Config
 from engine.scoring import Scoring
 from engine.untrusted import Untrusted
-from engine.worker.pool import Worker
+from engine.worker.conversation import Worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +167,7 @@ class Evaluator:
         if result.loss is not None and result.loss > limit:
             return "hopeless loss"
         # What saves memory may be slow.
-        if (result.speedup or 0.0) < HOPELESS_SPEED and goal.memory_gib is None:
+        if (result.speedup or 0.0) < HOPELESS_SPEED and not goal.names_memory:
             return "much slower than the baseline"
         return None
 

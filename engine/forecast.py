@@ -54,7 +54,7 @@ class Work:
     @classmethod
     def of(cls, config: Config, start: int | None = None) -> Work:
         """``start`` counts the candidates that the study starts from, where that is known."""
-        from engine.study import ACCEPTED
+        from engine.finalists import ACCEPTED
 
         first = len(config.search.start) if start is None else start
         candidates = config.population * config.generations + first

@@ -298,7 +298,7 @@ class Book:
         """The front among the points that keep the goal, and beyond its fastest the points that
         would be faster at a price; a point that breaks a limit never hides one that keeps it."""
         goal = dataclasses.asdict(self.config.goal)
-        memory = self.config.goal.memory_gib is not None
+        memory = self.config.goal.names_memory
         inside = archive.front([r for r in accepted if goals.within_goal(r, goal)], memory=memory)
         fastest = max((r.speedup or 0.0 for r in inside), default=0.0)
         beyond = [

@@ -119,6 +119,15 @@ class GoalConfig:
     seconds: Annotated[float | None, Within(0, 86400)]
     memory_gib: Annotated[float | None, Within(0, 4096)]
 
+    @property
+    def most_loss(self) -> float:
+        """The limit as a number: a goal without one takes every loss as useful."""
+        return 1.0 if self.max_loss is None else self.max_loss
+
+    @property
+    def names_memory(self) -> bool:
+        return self.memory_gib is not None
+
 
 @dataclass(frozen=True)
 class SearchConfig:

@@ -76,7 +76,7 @@ def _left_out(strategy: Strategy, config: Config, arms: Arms) -> str | None:
     """Why a search leaves out a strategy that could apply; None where it does not."""
     if config.objective == "flops" and strategy.timed_only:
         return "it changes no counted operation, and objective=flops counts them"
-    if strategy.for_memory and config.goal.memory_gib is None:
+    if strategy.for_memory and not config.goal.names_memory:
         return "it saves memory and no time, and the goal names no memory (goal.memory_gib)"
     limit = config.search.first_call_s
     if arms.machine.device == "cpu" and strategy.first_call_s > limit:

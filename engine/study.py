@@ -19,11 +19,12 @@ from engine.agent.llm import LlmError
 from engine.config import read
 from engine.errors import GoalMissed, UsageError
 from engine.evaluate import Evaluator
+from engine.finalists import FURTHER, Choice
 from engine.genome import canonical, key, overrides
 from engine.results import Genome, Result
 from engine.schema import Config
 from engine.scope import search_space, starting, worthless
-from engine.search import Proposal, Searcher, archive, searcher
+from engine.search import Proposal, Searcher, searcher
 from engine.search.ledger import Ledger
 from engine.search.space import Space
 
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 
 Launch = Callable[[list[list[str]], int], "Sequence[JobReturn]"]
 """Runs jobs (their overrides, number of the first) through the configured launcher."""
-
-SINGLES = 2
-"""Best single techniques that are measured again, to compare the compositions with."""
-ACCEPTED = 6
-"""Points of the front that are measured again on the held-out prompts."""
-FURTHER = 6
-"""More points that may be measured again while faster ones than the best seem to keep the goal."""
 
 
 def run(
@@ -133,7 +127,7 @@ class _Study:
 
         if self.model is None:
             ready(self.config.llm)
-        self.evaluator.arms.confined  # noqa: B018
+        self.evaluator.arms.require_sandbox()
 
     def _narrowed(self, here: Space) -> Space:
         """The space without the techniques that, alone, gain nothing on this machine."""
@@ -171,8 +165,8 @@ class _Study:
             here,
             config.seed,
             config.options(),
-            max_loss=self._max_loss,
-            memory=self._names_memory,
+            max_loss=self.config.goal.most_loss,
+            memory=self.config.goal.names_memory,
         )
 
     def _spent(self, source: Searcher, book: handover.Book) -> None:
@@ -186,16 +180,6 @@ class _Study:
     def _by_model(self) -> bool:
         """Whether a language model plans: some of its plans may come to nothing."""
         return self.model is not None or self.config.llm.name != "offline"
-
-    @property
-    def _max_loss(self) -> float:
-        """The limit as a number: a goal without one takes every loss as useful."""
-        limit = self.config.goal.max_loss
-        return 1.0 if limit is None else limit
-
-    @property
-    def _names_memory(self) -> bool:
-        return self.config.goal.memory_gib is not None
 
     def _results(self) -> list[Result]:
         return session.told(self.folder).read()
@@ -301,34 +285,18 @@ class _Study:
 
     def _accept(self, ledger: Ledger, book: handover.Book) -> None:
         """Measure the front's points, and the best single technique, on the held-out prompts."""
-        for candidate in self._finalists():
-            single = handover.is_single(candidate.genome, self.evaluator.arms.baseline)
-            if single or not self._outdone(candidate):
+        choice = Choice(self.config.goal, self.evaluator.arms.baseline)
+        told = self._results()
+        for candidate in choice.finalists(told, [self._as_searched(r) for r in told if r.ok]):
+            if not choice.outdone(candidate, self._results()):
                 self._accepted(ledger, candidate)
         for _ in range(FURTHER):
-            further = self._further()
+            further = choice.further(self._results())
             if further is None:
                 break
             self._accepted(ledger, further)
         with console.working("the baseline against the plain program"):
             book.plain()
-
-    def _outdone(self, candidate: Result) -> bool:
-        """Whether measuring the candidate again would not bring it to the front, since a point that
-        keeps the goal on the held-out prompts is so much better."""
-        goal = dataclasses.asdict(self.config.goal)
-        kept = [r for r in self._results() if r.rung == 2 and goals.within_goal(r, goal)]
-        return not self._names_memory and archive.outdone(candidate, kept)
-
-    def _further(self) -> Result | None:
-        """The fastest point that seemed to keep the goal, was not measured again, and is faster
-        than all that do keep it: what led the search by luck must not end without a successor."""
-        goal = dataclasses.asdict(self.config.goal)
-        told = [r for r in self._results() if r.ok]
-        kept = [r.speedup or 0.0 for r in told if r.rung == 2 and goals.within_goal(r, goal)]
-        waiting = [r for r in told if r.rung < 2 and goals.within_goal(r, goal)]
-        faster = [r for r in waiting if (r.speedup or 0.0) > max(kept, default=0.0)]
-        return max(faster, key=lambda r: r.speedup or 0.0, default=None)
 
     def _accepted(self, ledger: Ledger, candidate: Result) -> Result:
         name = f"acceptance of trial {candidate.trial} on the held-out prompts"
@@ -337,28 +305,6 @@ class _Study:
         ledger.rebuild(session.told(self.folder))
         console.say(f"  {name}: {handover.figures(accepted)}")
         return accepted
-
-    def _finalists(self) -> list[Result]:
-        goal = self.config.goal
-        told = [r for r in self._results() if r.ok]
-        searched = [self._as_searched(r) for r in told]
-        near = [
-            r
-            for r in searched
-            if (r.speedup or 0.0) > 1 and (r.loss or 0.0) <= archive.SLACK * self._max_loss
-        ]
-        chosen = archive.front(near, memory=self._names_memory)[:ACCEPTED]
-        inside = sorted(
-            (r for r in near if goals.within_goal(r, dataclasses.asdict(goal))),
-            key=lambda r: -(r.speedup or 0.0),
-        )
-        single = [r for r in inside if handover.is_single(r.genome, self.evaluator.arms.baseline)]
-        single = single[:SINGLES]
-        for extra in [*single, *inside]:
-            if extra not in chosen and (extra in single or len(chosen) < ACCEPTED):
-                chosen.append(extra)
-        done = {r.trial for r in told if r.rung == 2}
-        return [r for r in chosen if r.trial not in done]
 
 
 def _deadline(started: float, minutes: float | None) -> float | None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import honesty, pixels
-from engine.attempts import Attempt, look_request, require_python
+from engine import honesty, likeness
+from engine.attempts import Attempt, Before, asked_again, look_request, require_python
 from engine.drawn import Drawn
 from engine.errors import TrialError
 from engine.honesty import Again, Declared, Measurements, Suspicion, Variant
@@ -22,8 +22,8 @@ from engine.measure import paired
 from engine.measure.paired import Pairs, Series, Timed, rounds_for
 from engine.requests import Request, Shape
 from engine.results import Result
+from engine.worker.conversation import Worker
 from engine.worker.evidence import Evidence
-from engine.worker.pool import Worker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -267,18 +267,13 @@ class Untrusted:
     def _again(self, worker: Worker, timed: Sequence[Timed], rng: np.random.Generator) -> Again:
         """Some of the requests once more, and once with another seed."""
         mine = [one for one in timed if one.arm == "candidate"]
-        rows = []
-        for place in rng.choice(len(mine), min(ASKED_AGAIN, len(mine)), replace=False):
-            first = mine[int(place)]
-            fresh = replace(first.request, seed=int(rng.integers(2**31)))
-            with self._arms.accounts.on("generate"):
-                # The new seed first: what is kept by prompt is answered at once.
-                other = worker.generate(fresh)
-                same = worker.generate(first.request)
-            apart = [pixels.distance(one.images[0], first.images[0]) for one in (same, other)]
-            rows.append((*apart, first.seconds, other.seconds))
-        repeated, reseeded, first_s, other_s = (sum(r) / len(r) for r in zip(*rows, strict=True))
-        return Again(repeated, reseeded, (first_s, other_s))
+        chosen = rng.choice(len(mine), min(ASKED_AGAIN, len(mine)), replace=False)
+        before = [
+            Before(first.request, first.images[0], int(rng.integers(2**31)), first.seconds)
+            for first in (mine[int(place)] for place in chosen)
+        ]
+        with self._arms.accounts.on("generate"):
+            return asked_again(worker, before)
 
     def _measured(self, timed: Sequence[Timed], result: Result, facts: Facts) -> Measurements:
         series = Series(tuple(timed))
@@ -286,10 +281,9 @@ class Untrusted:
         images = [image for one in ours for image in one.images]
         base = [image for one in theirs for image in one.images]
         prompts = [case.prompt for one in ours for case in one.request.cases]
-        nearest = pixels.nearest_pair(images, prompts)
-        told = Measurements(
-            distances=nearest and (nearest[0], prompts[nearest[1]], prompts[nearest[2]]),
-            detail=pixels.detail_kept(images, base) if _alike(images, base) else None,
+        scorer = self._evaluator.scoring.scorer()
+        told = replace(
+            likeness.measured(scorer, images, base, prompts),
             seconds=result.seconds_per_image,
             seconds_base=result.seconds_base,
             load_s=facts.load_s,
@@ -298,20 +292,15 @@ class Untrusted:
             flops_base=result.cost_base_flops,
             rate=self._rate,
         )
-        scorer = self._evaluator.scoring.scorer()
-        if scorer is None or len(set(prompts)) < 3:
+        if scorer is None or told.likeness is None:
             return told
         import numpy as np
 
         texts = [self._evaluator.scoring.text(prompt) for prompt in prompts]
         tables = [scorer.table(pictures, texts) for pictures in (images, base)]
-        alike = scorer.likeness(images, base)
-        among = scorer.likeness(base, base)
-        others = np.array([[a != b for b in prompts] for a in prompts])
         return replace(
             told,
             own_first=(_own_first(tables[0], prompts), _own_first(tables[1], prompts)),
-            likeness=(float(np.diag(alike).mean()), float(among[others].mean())),
             scores=(float(np.diag(tables[0]).mean()), float(np.diag(tables[1]).mean())),
         )
 
@@ -343,10 +332,6 @@ class Untrusted:
 def _side_step(side: int) -> int:
     """By how much another size differs: a multiple of what every model can take."""
     return 64 if side >= 256 else 16
-
-
-def _alike(images: Sequence[NDArray[np.uint8]], base: Sequence[NDArray[np.uint8]]) -> bool:
-    return all(a.shape == b.shape for a, b in zip(images, base, strict=True))
 
 
 def _own_first(table: NDArray[np.float64], prompts: Sequence[str]) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.config import CONF, from_mapping
 from engine.schema import Config
+from engine.worker.conversation import Worker
+from engine.worker.pool import Pool
 
 ROOT = CONF.parent
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -52,3 +54,19 @@ def composer(*overrides: str) -> Config:
 def composed() -> Callable[..., Config]:
     """Compose conf/ with overrides and read it."""
     return composer
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Where workers on this CPU come from."""
+    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(pool: Pool) -> Iterator[Worker]:
+    """A worker that has loaded nothing yet."""
+    made = pool.spawn()
+    yield made
+    made.close()

@@ -21,7 +21,8 @@ from engine.program import generate
 from engine.requests import Request
 from engine.schema import Config
 from engine.worker import randomised
-from engine.worker.pool import Load, Pool
+from engine.worker.conversation import Load
+from engine.worker.pool import Pool
 from engine.worker.preamble import RANDOM
 from tests.test_program import CHECKPOINT, SUBJECT
 

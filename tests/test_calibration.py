@@ -14,7 +14,8 @@ from engine.arms import Arms
 from engine.errors import TrialError
 from engine.program import generate
 from engine.schema import Config
-from engine.worker.pool import Load, Pool, Worker
+from engine.worker.conversation import Load, Worker
+from engine.worker.pool import Pool
 from tests import tiny
 
 STEPS = 8

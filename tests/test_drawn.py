@@ -12,7 +12,7 @@ from engine.arms import Accounts
 from engine.drawn import Drawn
 from engine.measure.paired import Timed
 from engine.requests import Request
-from engine.worker.pool import Answer
+from engine.worker.conversation import Answer
 
 REQUESTS = [Request.of(f"prompt {i}", 10 + i) for i in range(3)]
 

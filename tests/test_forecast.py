@@ -14,10 +14,10 @@ import pytest
 from engine import forecast
 from engine.config import CONF
 from engine.errors import UsageError
+from engine.finalists import ACCEPTED
 from engine.forecast import SURE, Disk, Work
 from engine.requests import Shape, turns
 from engine.schema import Config
-from engine.study import ACCEPTED
 
 Composed = Callable[..., Config]
 MIB = 2**20

@@ -15,7 +15,8 @@ from engine import adopt
 from engine.program import generate
 from engine.requests import Request
 from engine.worker import randomised
-from engine.worker.pool import Load, Pool
+from engine.worker.conversation import Load
+from engine.worker.pool import Pool
 from tests.test_architectures import shrunk
 from tests.test_program import CHECKPOINT, SUBJECT
 

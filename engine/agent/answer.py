@@ -179,7 +179,7 @@ def _by_model(
     generations lasts."""
     from engine.agent import opening
 
-    evaluator.arms.confined  # noqa: B018
+    evaluator.arms.require_sandbox()
     model = opening.model_of(config, folder, given)
     task = _task(asked, config)
     write = opening.writer(config, evaluator, folder, model, task)

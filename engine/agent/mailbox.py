@@ -82,7 +82,7 @@ class Mailbox:
             stem = path.name.removesuffix(".md")
             if "." in stem:
                 continue
-            numbers.append(int(re.match(r"\d+", stem)[0]))  # type: ignore[index]
+            numbers += map(int, re.findall(r"^\d+", stem))
             if stem not in self._taken and f"<!-- {digest} -->" in path.read_text("utf-8")[:500]:
                 return stem
         letter = f"{max(numbers) + 1:04d}-{request.role}"

@@ -97,15 +97,13 @@ def opened(
     """What a study asks for candidates where :attr:`Config.by_agent` holds.
 
     Without a language model that is the paper's selector. ``model`` stands in place of the one
-    that the configuration names. Raises UsageError where the sandbox or the model cannot be.
+    that the configuration names. Raises UsageError where the model cannot be.
     """
     if model is None and config.llm.name == "offline":
         own = config.search.options() if config.search.name == "paper" else {}
         options = {"refined": config.agent.refined, **own}
-        return searcher("paper", here, config.search.seed, options, memory=names_memory(config))
+        return searcher("paper", here, config.search.seed, options, memory=config.goal.names_memory)
     task = task or task_of(config)
-    # Before any call is paid: where programs of a model cannot run, none is asked for.
-    evaluator.arms.confined  # noqa: B018
     model = model_of(config, folder, model)
     base = evaluator.arms.base()
     base.pause()
@@ -121,24 +119,15 @@ def opened(
         ),
         writer=writer(config, evaluator, folder, model, task),
         tuner=lambda space: _tuner(config, space),
-        selector=paper.Paper(here, config.search.seed, _paper(config), names_memory(config)),
+        selector=paper.Paper(here, config.search.seed, _paper(config), config.goal.names_memory),
         base=feedback.Base(base.facts.forwards, base.facts.flops, config.objective == "time"),
         goal=dataclasses.asdict(config.goal),
-        max_loss=max_loss(config),
-        memory=names_memory(config),
+        max_loss=config.goal.most_loss,
+        memory=config.goal.names_memory,
         seed=config.search.seed,
         insights=known_insights(config, evaluator, folder),
         folder=folder,
     )
-
-
-def max_loss(config: Config) -> float:
-    """The limit as a number: a goal without one takes every loss as useful."""
-    return 1.0 if config.goal.max_loss is None else config.goal.max_loss
-
-
-def names_memory(config: Config) -> bool:
-    return config.goal.memory_gib is not None
 
 
 def _tuner(config: Config, space: Space) -> Searcher:
@@ -147,8 +136,8 @@ def _tuner(config: Config, space: Space) -> Searcher:
         space,
         config.search.seed,
         config.search.options(),
-        max_loss=max_loss(config),
-        memory=names_memory(config),
+        max_loss=config.goal.most_loss,
+        memory=config.goal.names_memory,
     )
 
 

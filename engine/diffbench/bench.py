@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from engine.diffbench.tasks import Task
     from engine.hardware import Machine
     from engine.schema import Config
+    from engine.worker.conversation import Worker
     from engine.worker.evidence import Evidence
-    from engine.worker.pool import Worker
 
 SCORED = 10
 """Captions of stage 2 (the paper's number)."""

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from engine import pixels
-from engine.honesty import Declared, Measurements, Suspicion, suspicions
+from engine import likeness
+from engine.honesty import Declared, Suspicion, suspicions
 from engine.honesty.facts import Again
 
 if TYPE_CHECKING:
@@ -42,21 +40,9 @@ def of_pictures(
     scoring: Scoring, own: Pictures, ours: Pictures, again: Again | None
 ) -> tuple[Suspicion, ...]:
     """What the pictures give away, beside the reference's of the same captions and seeds."""
-    images, base, prompts = list(own.images), list(ours.images), list(own.prompts)
-    nearest = pixels.nearest_pair(images, prompts)
-    told = Measurements(
-        distances=nearest and (nearest[0], prompts[nearest[1]], prompts[nearest[2]]),
-        again=again,
+    told = likeness.measured(
+        scoring.scorer(), list(own.images), list(ours.images), list(own.prompts)
     )
-    if all(a.shape == b.shape for a, b in zip(images, base, strict=True)):
-        told = replace(told, detail=pixels.detail_kept(images, base))
-    scorer = scoring.scorer()
-    if scorer is not None and len(set(prompts)) > 2:
-        alike, among = scorer.likeness(images, base), scorer.likeness(base, base)
-        others = np.array([[a != b for b in prompts] for a in prompts])
-        told = replace(
-            told,
-            likeness=(float(np.diag(alike).mean()), float(among[others].mean())),
-            scores=(own.mean, ours.mean),
-        )
-    return suspicions(None, None, Declared(), told)
+    # A program that is compared in too few prompts is not judged by its scores either.
+    scores = None if told.likeness is None else (own.mean, ours.mean)
+    return suspicions(None, None, Declared(), replace(told, again=again, scores=scores))

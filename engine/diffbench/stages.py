@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import pixels
+from engine.attempts import Before, asked_again
 from engine.diffbench import bench as benches
 from engine.diffbench import foreign, looks
 from engine.diffbench.agreement import disagreements
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from engine.diffbench.bench import Bench
     from engine.diffbench.tasks import Task
     from engine.requests import Request
+    from engine.worker.conversation import Worker
     from engine.worker.evidence import Evidence
-    from engine.worker.pool import Worker
 
 KEPT_SCORE = 0.90
 """Share of the reference's CLIP score that stage 2 asks for (paper.md, stage 2)."""
@@ -236,17 +236,16 @@ class _Scoring:
         self._suspected(looks.of_pictures(scoring, own, ours, again))
 
     def _again(self, worker: Worker, requests: Sequence[Request], own: benches.Pictures) -> Again:
-        """Captions once more, and once with another seed, which comes first: what is kept by
-        prompt is answered at once."""
-        rows = []
-        for number, request in enumerate(requests[:REPEATED]):
-            seed = self.bench.number(self.task, "reseeded", number) % 2**31
-            other, same = worker.generate(replace(request, seed=seed)), worker.generate(request)
-            first = own.images[number]
-            apart = [pixels.distance(answer.images[0], first) for answer in (same, other)]
-            rows.append((*apart, same.seconds, other.seconds))
-        repeated, reseeded, same_s, other_s = (sum(r) / len(r) for r in zip(*rows, strict=True))
-        return Again(repeated, reseeded, (same_s, other_s))
+        """Some captions once more, and once with another seed."""
+        before = [
+            Before(
+                request,
+                own.images[number],
+                self.bench.number(self.task, "reseeded", number) % 2**31,
+            )
+            for number, request in enumerate(requests[:REPEATED])
+        ]
+        return asked_again(worker, before)
 
     def _kept(self, pictures: benches.Pictures, name: str) -> tuple[str, ...]:
         """Pictures in the run's folder, as paths below it."""
@@ -281,7 +280,7 @@ class _Scoring:
         try:
             with self.bench.running(self.task, text) as (worker, facts):
                 series = evaluator.rounds(base, worker, pairs, count // 2, rng)
-                blank = Result(0, {}, self.task.id, "bench")
+                blank = Result(0, {}, self.task.id, "bench", untrusted=True)
                 return series, evaluator.result(blank, [series], 2, facts, worker, folder)
         except TrialError as error:
             kind = SPEED if error.stage == "timeout" else QUALITY

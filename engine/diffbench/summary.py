@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,10 +9,9 @@ from typing import Any, TypeVar
 from engine.diffbench import paper
 from engine.diffbench.verdicts import ERRORS, OTHERS, Conditions, Verdict
 from engine.errors import UsageError
+from engine.measure.statistics import wilson
 
 LEVELS = (1, 2, 3, 4, 5)
-Z = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
 K = TypeVar("K", bound=Hashable)
 
 
@@ -31,12 +29,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Low and high; 0 and 1 where nothing was counted."""
-        if self.count == 0:
-            return 0.0, 1.0
-        n, p = self.count, self.passed / self.count
-        middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
-        half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.passed, self.count)
 
     def __str__(self) -> str:
         if self.value is None:

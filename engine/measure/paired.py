@@ -22,7 +22,7 @@ from engine.requests import Case, Request, Shape, turns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engine.worker.pool import Answer
+    from engine.worker.conversation import Answer
 
 FOREIGN_SHARE = 0.10
 """Share of all processors' time used by other programs from which a round is contaminated."""

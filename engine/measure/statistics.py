@@ -283,3 +283,22 @@ def student(freedom: int, confidence: float = 0.95) -> float:
             - 1
         ) * (freedom + 1) / (freedom + 2) + 1 / y
     return math.sqrt(freedom * y)
+
+
+def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a share (Wilson 1927, JASA 22): never outside 0 to 1, and of sensible width
+    where all tries hit or none; 0 to 1 where nothing was tried. Raises ValueError for impossible
+    counts."""
+    if not 0 <= successes <= count:
+        raise ValueError(f"{successes} hits of {count} tries")
+    if count == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / count
+    scale = 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / scale
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
+    # Where all hit or none, rounding must not leave the end out.
+    low = 0.0 if successes == 0 else middle - half
+    high = 1.0 if successes == count else middle + half
+    return low, high

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine import honesty
 from engine.errors import TrialError
 from engine.measure import quality, statistics
 from engine.measure.paired import Series
@@ -35,6 +36,12 @@ def summarised(result: Result, objective: str, drift: float | None = None) -> Re
     if len(before) < len(base) or len(after) < len(candidate):
         return result
     loss = statistics.relative_loss(before, after, 0)
+    if result.untrusted and drift is None:
+        # Of a score that exceeds the baseline's only so much counts.
+        low, median, high = (
+            1 - honesty.capped(1 - each, 1.0) for each in (loss.low, loss.median, loss.high)
+        )
+        loss = statistics.Interval(low, median, high)
     result = replace(result, loss=loss.median, loss_low=loss.low, loss_high=loss.high)
     return replace(result, loss_worst=_worst(before, after)) if drift is not None else result
 

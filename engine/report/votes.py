@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from engine.errors import UsageError
+from engine.measure.statistics import wilson
 from engine.report import text
 from engine.report.blind import FORMAT, unscrambled
 
@@ -35,18 +34,6 @@ class Votes:
     @property
     def decided(self) -> int:
         return self.candidate + self.baseline
-
-
-def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927); 0 to 1 when nothing was counted."""
-    if count == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / count
-    scale = 1 + z * z / count
-    middle = (share + z * z / (2 * count)) / scale
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def read(path: Path) -> Votes:

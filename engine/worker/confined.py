@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import TrialError, UsageError
 from engine.worker import sandbox
-from engine.worker.pool import Pool, Worker
+from engine.worker.conversation import Worker
+from engine.worker.pool import Pool
 
 if TYPE_CHECKING:
     from engine.hardware import Machine

@@ -9,21 +9,14 @@ import contextlib
 import functools
 import gc
 import hashlib
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.worker import cost, methods
+from engine.worker import cost, methods, process
 from engine.worker.evidence import Evidence
 from engine.worker.probe import Counters, guides
 
-PROGRAM = "accelerated.py"
-"""What a program goes by in its frames."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".npy", ".npz", ".pkl", ".pt")
-"""Ends of the names of files that can hold a picture made before."""
 SCORERS = (
     "CLIPModel", "AltCLIPModel", "ChineseCLIPModel", "SiglipModel", "Siglip2Model", "AlignModel",
     "BlipForImageTextRetrieval", "Blip2ForImageTextRetrieval", "CLIP", "CustomTextCLIP", "CoCa",
@@ -57,7 +50,7 @@ class Watch:
         self.units.forward()
         kind = next(module.parameters()).device.type
         if torch.is_autocast_enabled(kind):
-            self.autocast = _short(torch.get_autocast_dtype(kind))
+            self.autocast = process.short(torch.get_autocast_dtype(kind))
         scale = getattr(self.pipe, "_guidance_scale", None)
         if isinstance(scale, int | float) and (not self.guidance or self.guidance[-1] != scale):
             self.guidance.append(float(scale))
@@ -74,12 +67,12 @@ class Watch:
             stack.enter_context(self._decodes())
             stack.enter_context(self._calls())
             stack.enter_context(self._loads())
-            before = threads()
+            before = process.threads()
             yield
             # A thread that was asked to end needs a moment.
             time.sleep(0.05)
-            self.threads = (before, threads())
-            self.background, self.processes = background(), processes()
+            self.threads = (before, process.threads())
+            self.background, self.processes = process.background(), process.processes()
 
     @contextlib.contextmanager
     def _decodes(self) -> Iterator[None]:
@@ -168,7 +161,7 @@ def evidence(
 ) -> Evidence:
     """Observe one request; ``draw`` answers it with PIL images, ``asked`` is their number.
 
-    ``opened`` is filled from outside while the request runs (:func:`note_files`).
+    ``opened`` is filled from outside while the request runs (``process.note_files``).
     """
     watch = Watch(pipe, denoiser)
     opened.clear()
@@ -206,7 +199,7 @@ def evidence(
         scored=scorers(pipe),
         opened=seen,
         mapped=tuple(mapped),
-        numerics=numerics(),
+        numerics=process.numerics(),
     )
 
 
@@ -254,7 +247,7 @@ def dtypes(pipe: Any) -> dict[str, tuple[str, ...]]:
     for name, component in _components(pipe).items():
         counts: dict[str, int] = {}
         for tensor in component.parameters():
-            kind = _short(tensor.dtype)
+            kind = process.short(tensor.dtype)
             counts[kind] = counts.get(kind, 0) + tensor.numel()
         if counts:
             found[name] = tuple(sorted(counts, key=lambda kind: -counts[kind]))
@@ -315,116 +308,5 @@ def scorers(pipe: Any) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def numerics() -> dict[str, bool | int | float | str]:
-    """Switches of torch that differ from their default, and the number of threads."""
-    import torch
-
-    now: dict[str, bool | int | float | str] = {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "cuda.matmul.allow_tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
-        "cudnn.benchmark": torch.backends.cudnn.benchmark,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "default_dtype": _short(torch.get_default_dtype()),
-    }
-    default = {
-        "float32_matmul_precision": "highest",
-        "cuda.matmul.allow_tf32": False,
-        "cudnn.allow_tf32": True,
-        "cudnn.benchmark": False,
-        "deterministic": False,
-        "default_dtype": "float32",
-    }
-    changed = {name: value for name, value in now.items() if value != default[name]}
-    return changed | {"threads": torch.get_num_threads()}
-
-
-def note_files() -> list[str]:
-    """A list to which the name of every picture file is added that this process opens from now on.
-
-    The hook that does it cannot be removed by what runs later.
-    """
-    opened: list[str] = []
-
-    def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str):
-            name = arguments[0]
-            if name.lower().endswith(PICTURES) and len(opened) < 1000:
-                opened.append(name)
-
-    sys.addaudithook(audit)
-    return opened
-
-
-def threads() -> int:
-    """Operating-system threads of this process."""
-    if sys.platform == "linux":
-        return len(os.listdir("/proc/self/task"))
-    import psutil
-
-    return int(psutil.Process().num_threads())
-
-
-def background() -> tuple[str, ...]:
-    """Threads besides this one in which a function of the program is at work."""
-    frames = sys._current_frames()
-    found = []
-    for thread in threading.enumerate():
-        frame = frames.get(thread.ident or 0)
-        while frame is not None and thread is not threading.current_thread():
-            if frame.f_code.co_filename == PROGRAM:
-                found.append(thread.name)
-                break
-            frame = frame.f_back
-    return tuple(sorted(found))
-
-
-def processes() -> int:
-    """Living descendants of this process; in a sandbox also those that got rid of their parent."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        own = psutil.Process()
-        children = {child.pid for child in own.children(recursive=True)}
-        if os.getppid() == 1:
-            children |= {p.pid for p in psutil.process_iter() if p.pid not in (1, own.pid)}
-        living = (psutil.Process(pid) for pid in children)
-        return sum(p.status() != psutil.STATUS_ZOMBIE for p in living)
-    return 0
-
-
-def matrix_rate(device: str) -> float:
-    """Most operations a second that products of large matrices reach here, in any of the usual
-    dtypes; no network is faster. Runs for about half a second."""
-    import torch
-
-    best = 0.0
-    side = 4096 if device.startswith("cuda") else 1024
-    kinds = [torch.float32, torch.bfloat16]
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        for kind in kinds:
-            a = torch.ones(side, side, dtype=kind, device=device)
-            spent = 0.0
-            for turn in range(50):
-                started = time.perf_counter()
-                product = a @ a
-                # Reading a value waits for the device.
-                float(product[0, 0])
-                seconds = time.perf_counter() - started
-                best = max(best, 2 * side**3 / seconds if turn else 0.0)
-                spent += seconds
-                if spent > 0.25 and turn > 2:
-                    break
-    finally:
-        torch.set_float32_matmul_precision(precision)
-    return best
-
-
 def _class(thing: Any) -> str | None:
     return None if thing is None else type(thing).__name__
-
-
-def _short(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")

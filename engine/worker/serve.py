@@ -50,7 +50,7 @@ class Session:
         """Execute the program's text, load and accelerate its pipeline."""
         import torch
 
-        from engine.worker import foreign, gates, observe, preamble, probe
+        from engine.worker import foreign, gates, observe, preamble, probe, process
 
         torch.set_num_threads(int(request["threads"]))
         sides = request.get("foreign")
@@ -60,7 +60,7 @@ class Session:
         if request.get("untrusted"):
             gates.install(self.mapped)
             # Before the program runs: what it opens from here on is noted.
-            self.opened = observe.note_files()
+            self.opened = process.note_files()
         self.module = ModuleType("accelerated")
         sys.modules["accelerated"] = self.module
         text = request["program"]
@@ -150,9 +150,9 @@ class Session:
 
     def rate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Operations a second of large matrix products."""
-        from engine.worker import observe
+        from engine.worker import process
 
-        return {"ok": True, "rate": observe.matrix_rate(request["device"])}
+        return {"ok": True, "rate": process.matrix_rate(request["device"])}
 
     def graphs(self, _request: dict[str, Any]) -> dict[str, Any]:
         """Graphs compiled so far in this process."""

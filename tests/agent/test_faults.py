@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from engine.errors import TrialError
 from engine.program import generate
 from engine.requests import Request
-from engine.worker.pool import Load, Pool, Worker
+from engine.worker.conversation import Load, Worker
+from engine.worker.pool import Pool
 from tests.agent import edits
 from tests.agent.faults import FAULTS, Complaint, Fault, mended
 from tests.test_program import CHECKPOINT, SUBJECT
@@ -124,20 +124,6 @@ def test_a_plain_program_has_no_place_for_the_faults_of_methods() -> None:
 
 
 # --- in a real worker
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worker(pool: Pool) -> Iterator[Worker]:
-    made = pool.spawn()
-    yield made
-    made.close()
 
 
 def drawn(worker: Worker, text: str) -> None:

@@ -14,6 +14,7 @@ from engine.agent.brief import Brief
 from engine.agent.feedback import Base, report
 from engine.agent.plans import IllegalPlan, Plan
 from engine.agent.roles import Coder, Debugger, Failure, Planner, Told
+from engine.measure.statistics import wilson
 from engine.program import generate
 from engine.results import Result
 from engine.search.space import Space, space
@@ -22,7 +23,6 @@ from tests.agent import edits
 from tests.agent.faults import FAULTS
 from tests.agent.proposing import techniques
 from tests.agent.weak import Rates, WeakProgrammer
-from tests.benchmarks.counting import wilson
 from tests.test_program import SUBJECT
 
 TECHNIQUES: dict[str, dict[str, Any]] = {

@@ -1,26 +1,10 @@
-"""Intervals for counts: shares of few tries without an assumption about many."""
+"""Counts with their intervals, and tables of them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from statistics import NormalDist
 
-
-def wilson(hits: int, tries: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a share (Wilson, JASA 22, 1927): never outside 0 to 1, and of sensible
-    width where all tries hit or none. Raises ValueError without a try or for impossible counts."""
-    if not 0 <= hits <= tries or tries < 1:
-        raise ValueError(f"{hits} hits of {tries} tries")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = hits / tries
-    middle = share + z * z / (2 * tries)
-    half = z * math.sqrt(share * (1 - share) / tries + z * z / (4 * tries * tries))
-    scale = 1 + z * z / tries
-    # Where all hit or none, rounding must not leave the end out.
-    low = 0.0 if hits == 0 else (middle - half) / scale
-    high = 1.0 if hits == tries else (middle + half) / scale
-    return low, high
+from engine.measure.statistics import wilson
 
 
 def shown(hits: int, tries: int) -> str:

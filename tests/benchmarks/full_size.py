@@ -19,7 +19,6 @@ import dataclasses
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +30,13 @@ from engine.evaluate import Evaluator
 from engine.genome import canonical, describe, key
 from engine.results import Genome, Result
 from engine.strategy import Strategy, registry
+from engine.worker.process import matrix_rate
 from tests.benchmarks.coverage import measured_on
 from tests.benchmarks.record_table import composed
 
 RESULTS = Path(__file__).with_name("results")
 PROMPTS = 4
 """Pairs of each figure, in two rounds."""
-SIDE = 8192
-"""Rows of the square matrices whose product tells the device's rate; a CPU takes a quarter."""
 GAIN = 1.01
 """Factor by which a combination must be faster to take one more technique."""
 
@@ -60,31 +58,6 @@ class Book:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
-
-
-def matrix_rate(device: str, dtype: str) -> float:
-    """Operations a second of a product of large square matrices: the best of five."""
-    import torch
-
-    side = SIDE if device.startswith("cuda") else SIDE // 4
-    left, right = (
-        torch.randn(side, side, dtype=getattr(torch, dtype), device=device) for _ in "ab"
-    )
-    best = float("inf")
-    for _ in range(6):
-        _wait(device)
-        started = time.perf_counter()
-        torch.mm(left, right)
-        _wait(device)
-        best = min(best, time.perf_counter() - started)
-    return 2 * side**3 / best
-
-
-def _wait(device: str) -> None:
-    import torch
-
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def settings(strategy: Strategy, steps: int, dtypes: Sequence[str]) -> Iterator[Genome]:
@@ -229,7 +202,7 @@ def run(model: str, overrides: Sequence[str], results: Path = RESULTS) -> str:
             "model": model,
             "machine": json.loads(json.dumps(measured_on(evaluator), default=dict)),
             "dtype": dtype,
-            "rate": matrix_rate(machine.device, dtype),
+            "rate": matrix_rate(machine.device, (dtype,)),
             "config": dataclasses.asdict(config.model),
             "command": " ".join(["python -m tests.benchmarks.full_size", model, *overrides]),
         }

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from tests.benchmarks.counting import shown, table, wilson
+from engine.measure.statistics import wilson
+from tests.benchmarks.counting import shown, table
 
 
 def test_wilson_gives_the_published_values() -> None:

@@ -10,7 +10,8 @@ from engine.evaluate import Evaluator
 from engine.genome import canonical
 from engine.schema import Config
 from engine.strategy import registry
-from tests.benchmarks.full_size import Bench, Book, matrix_rate, settings, table
+from engine.worker.process import matrix_rate
+from tests.benchmarks.full_size import Bench, Book, settings, table
 
 Composed = Callable[..., Config]
 
@@ -30,7 +31,7 @@ def test_figures_are_measured_once_and_written_down(composed: Composed, tmp_path
     refused = canonical({"fused_attention": {}})
     book = Book(tmp_path / "figures.jsonl")
     with Evaluator(config, machine, tmp_path) as evaluator:
-        bench = Bench(evaluator, book, matrix_rate("cpu", "float32"))
+        bench = Bench(evaluator, book, matrix_rate("cpu", ("float32",)))
         row = bench.measure(genome)
         failed = bench.measure(refused)
         assert bench.measure(genome) == row, "read from the file"

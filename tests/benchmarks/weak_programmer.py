@@ -7,8 +7,8 @@ Two questions, two tables. *Programs*: of requests that name a sampler, steps an
 of the faults that the weak programmer makes does the agent take away, and what does it submit
 (``weak_programs``; programs run on sd-mini in the sandbox). *Studies*: which part of the loop finds
 fast programs (``weak_studies``; on a recorded table). Nothing is timed, the weak programmer is
-deterministic, so the same command gives the same table. Rates of faults and their sources stand in
-``tests/agent/weak.py``. Writes tests/benchmarks/results/weak_programmer.md and .json.
+deterministic, and only the looks in the sandbox are at secret requests. Rates of faults and their
+sources stand in ``tests/agent/weak.py``. Writes weak_programmer.md and .json under results.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def page(
 
 Of the {made} compile and key-attribute faults that were injected the full agent took away
 {shown(gone, made)}; {100 * WANTED:.0f} % are asked for. Counts with 95 % Wilson intervals; nothing
-is timed, and the same command gives the same tables.
+is timed. The same command injects the same faults; the requests on which a program is looked at are
+secret, so that a program at the edge of a rule of honesty may come out otherwise.
 
 ## Programs
 

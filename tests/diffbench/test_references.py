@@ -7,7 +7,6 @@ stand in: what a technique does to a pipeline does not hang on the weights.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from engine.diffbench import tasks
 from engine.genome import canonical, describe
 from engine.models import CHECKPOINTS
 from engine.program import generate
-from engine.worker.pool import Load, Pool
+from engine.worker.conversation import Load
+from engine.worker.pool import Pool
 from tests.tiny import KINDS, ONE, request, saved
 
 KIND = {
@@ -45,13 +45,6 @@ def _sample() -> list[tasks.Task]:
         if task.level < 4:
             found.setdefault((asked.model, *sorted(asked.methods), sampler), task)
     return list(found.values())
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

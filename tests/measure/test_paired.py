@@ -10,7 +10,7 @@ import pytest
 from engine.measure import paired
 from engine.measure.paired import Pairs, measure
 from engine.requests import Case, Request, Shape
-from engine.worker.pool import Answer
+from engine.worker.conversation import Answer
 
 Book = list[tuple[str, Request]]
 

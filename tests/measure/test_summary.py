@@ -63,6 +63,16 @@ def test_a_loss_needs_every_score() -> None:
     assert summarised(blind, "time").loss is None
 
 
+def test_a_strangers_score_counts_up_to_a_twentieth_above_the_baselines() -> None:
+    whole = result()
+    pleasing = tuple(replace(s, score=45.0) if s.arm == "candidate" else s for s in whole.samples)
+    ours = summarised(replace(whole, samples=pleasing), "time")
+    assert ours.loss == pytest.approx(-0.5)
+    theirs = summarised(replace(whole, samples=pleasing, untrusted=True), "time")
+    assert (theirs.loss_low, theirs.loss, theirs.loss_high) == pytest.approx((-0.05,) * 3)
+    assert summarised(replace(whole, untrusted=True), "time").loss == pytest.approx(0.1)
+
+
 def test_two_measurements_of_the_same_thing_differ_by_an_interval_around_zero() -> None:
     first = replace(result(), speedup=3.0, speedup_low=2.9, speedup_high=3.1)
     second = replace(result(), speedup=3.05, speedup_low=2.95, speedup_high=3.15)

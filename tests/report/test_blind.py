@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import binomtest
 
 from engine.errors import UsageError
+from engine.measure import statistics
 from engine.report import blind, votes
 from engine.report.material import Material, read_study
 from tests.report.chromium import body
@@ -140,11 +141,11 @@ def test_votes_are_counted_by_arm_whatever_the_side(tmp_path: Path, ballot: blin
 @pytest.mark.parametrize(("hits", "count"), [(0, 5), (5, 5), (3, 10), (20, 36), (1, 1)])
 def test_the_interval_is_wilsons(hits: int, count: int) -> None:
     expected = binomtest(hits, count).proportion_ci(method="wilson")
-    assert votes.wilson(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert statistics.wilson(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_nothing_counted_says_nothing() -> None:
-    assert votes.wilson(0, 0) == (0.0, 1.0)
+    assert statistics.wilson(0, 0) == (0.0, 1.0)
 
 
 def test_voters_are_pooled_and_nobody_counts_twice(tmp_path: Path, ballot: blind.Ballot) -> None:

@@ -13,7 +13,8 @@ from engine import models
 from engine.genome import context_fields
 from engine.program import Subject, generate
 from engine.requests import Request
-from engine.worker.pool import Load, Pool
+from engine.worker.conversation import Load
+from engine.worker.pool import Pool
 from strategies import precision
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}

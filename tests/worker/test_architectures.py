@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from engine.errors import TrialError
 from engine.program import Subject, generate
 from engine.requests import Case, Request, Shape
 from engine.results import Genome
-from engine.worker.pool import Load, Pool, Worker
+from engine.worker.conversation import Load, Worker
+from engine.worker.pool import Pool
 from tests.tiny import KINDS, ONE, OTHER, case, request, saved, subject
 
 
@@ -33,20 +33,6 @@ def load_of(given: Subject, genome: Genome | None = None, **models: str) -> Load
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worker(pool: Pool) -> Iterator[Worker]:
-    made = pool.spawn()
-    yield made
-    made.close()
 
 
 def running(kind: str, steps: int) -> int:

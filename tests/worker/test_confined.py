@@ -16,7 +16,8 @@ import pytest
 from engine.errors import TrialError, UsageError
 from engine.worker import sandbox
 from engine.worker.confined import Confined, confinement, folders
-from engine.worker.pool import Pool, Worker
+from engine.worker.conversation import Worker
+from engine.worker.pool import Pool
 from tests.worker.test_pool import asked, gone, load_of
 
 FINDING = sandbox.probe()

@@ -3,15 +3,15 @@ is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.models import CHECKPOINTS
 from engine.requests import Request
+from engine.worker.conversation import Load
 from engine.worker.evidence import Evidence
-from engine.worker.pool import Load, Pool
+from engine.worker.pool import Pool
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 MODELS = {SD15: str(CHECKPOINTS / "sd-mini"), "runwayml/stable-diffusion-v1-5": ""}
@@ -65,13 +65,6 @@ def generate(pipe, prompt, *, seed):
     assert seen == list(range(6))
     return images
 """
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
-    yield made
-    made.close()
 
 
 def seen(pool: Pool, program: str, sides: dict[str, int] | None) -> Evidence:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from PIL import Image
 
 from engine.errors import TrialError
 from engine.requests import Case, Request, Shape
-from engine.worker.pool import Load, Pool, Worker
+from engine.worker.conversation import Load, Worker
+from engine.worker.pool import Pool
 
 PROGRAM = """
 import os, sys, time
@@ -61,20 +61,6 @@ def load_of(body: str = "pass", load: str = "pass", timeout_s: float = 30.0) -> 
         threads=1,
         timeout_s=timeout_s,
     )
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worker(pool: Pool) -> Iterator[Worker]:
-    made = pool.spawn()
-    yield made
-    made.close()
 
 
 def gone(pid: int, within_s: float = 5.0) -> bool:

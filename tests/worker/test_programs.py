@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,8 @@ from engine.errors import TrialError
 from engine.program import generate
 from engine.requests import Request
 from engine.results import Genome
-from engine.worker.pool import Load, Pool, Worker
+from engine.worker.conversation import Load, Worker
+from engine.worker.pool import Pool
 from tests.test_program import CHECKPOINT, SUBJECT
 
 ASKED = Request.of("a red circle on a white background", 1)
@@ -27,20 +26,6 @@ def load_of(genome: Genome) -> Load:
         threads=1,
         timeout_s=120.0,
     )
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    made = Pool("cpu", tmp_path_factory.mktemp("logs"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worker(pool: Pool) -> Iterator[Worker]:
-    made = pool.spawn()
-    yield made
-    made.close()
 
 
 def test_split_guidance_and_bytes_cost_what_the_plain_program_costs(pool: Pool) -> None:

@@ -1,0 +1,67 @@
+"""Which of a search's trials are measured again on the held-out prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine import goal as goals
+from engine import handover
+from engine.results import Genome, Result
+from engine.schema import GoalConfig
+from engine.search import archive
+
+SINGLES = 2
+"""Best single techniques that are measured again, to compare the compositions with."""
+ACCEPTED = 6
+"""Points of the front that are measured again."""
+FURTHER = 6
+"""More points that may be measured again while faster ones than the best seem to keep the goal."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chooses for a goal; what differs from the baseline in one technique is a single one."""
+
+    goal: GoalConfig
+    baseline: Genome
+
+    def finalists(self, told: Sequence[Result], searched: Sequence[Result]) -> list[Result]:
+        """The front's points and the best single techniques, without those that were measured again
+        already. ``searched`` are the trials as the search saw them."""
+        near = [
+            r
+            for r in searched
+            if (r.speedup or 0.0) > 1 and (r.loss or 0.0) <= archive.SLACK * self.goal.most_loss
+        ]
+        chosen = archive.front(near, memory=self.goal.names_memory)[:ACCEPTED]
+        inside = sorted((r for r in near if self._keeps(r)), key=lambda r: -(r.speedup or 0.0))
+        single = [r for r in inside if self._single(r)][:SINGLES]
+        for extra in [*single, *inside]:
+            if extra not in chosen and (extra in single or len(chosen) < ACCEPTED):
+                chosen.append(extra)
+        done = {r.trial for r in told if r.ok and r.rung == 2}
+        return [r for r in chosen if r.trial not in done]
+
+    def outdone(self, candidate: Result, told: Sequence[Result]) -> bool:
+        """Whether measuring the candidate again would not bring it to the front, since a point that
+        keeps the goal on the held-out prompts is so much better. A single technique is compared
+        with, so it never is."""
+        if self._single(candidate) or self.goal.names_memory:
+            return False
+        return archive.outdone(candidate, [r for r in told if r.rung == 2 and self._keeps(r)])
+
+    def further(self, told: Sequence[Result]) -> Result | None:
+        """The fastest point that seemed to keep the goal, was not measured again, and is faster
+        than all that do keep it: what led the search by luck must not end without a successor."""
+        keeping = [r for r in told if r.ok and self._keeps(r)]
+        best = max((r.speedup or 0.0 for r in keeping if r.rung == 2), default=0.0)
+        faster = [r for r in keeping if r.rung < 2 and (r.speedup or 0.0) > best]
+        return max(faster, key=lambda r: r.speedup or 0.0, default=None)
+
+    def _keeps(self, result: Result) -> bool:
+        return goals.within_goal(result, dataclasses.asdict(self.goal))
+
+    def _single(self, result: Result) -> bool:
+        return handover.is_single(result.genome, self.baseline)
