@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import interrupt
 from engine.asking import asked
 from engine.call import Call, normalised, parse
 from engine.config import CONF
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str]) -> int:
         call = normalised(asked(call), datetime.now())
         if not {"-sc", "--shell-completion"} & set(call.flags):
             precheck(call)
-        _hydra(call)
+        with interrupt.recognised():
+            _hydra(call)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import console, handover, results, session
+from engine import console, handover, interrupt, results, session
 from engine import goal as goals
 from engine.agent.llm import LlmError
 from engine.config import read
@@ -54,7 +54,7 @@ def run(
     folder = Path(config.paths.outputs) / "sweeps" / config.study
     resume = handover.command(arguments)
     try:
-        with session.evaluator(config, folder) as evaluator:
+        with interrupt.recognised(), session.evaluator(config, folder) as evaluator:
             study = _Study(config, evaluator, folder, launch, arguments, resume, model, task)
             study.run(cfg)
     except KeyboardInterrupt:

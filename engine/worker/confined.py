@@ -171,6 +171,7 @@ class _Cell:
         self.candidate = 0
         """Number of the candidate inside."""
         self._lock = threading.Lock()
+        self._unread = False
         self._control, theirs = socket.socketpair()
         devices = list(devices)
         paths = [str(sandbox.ROOT), *(p for p in sys.path if p.endswith("-packages"))]
@@ -219,9 +220,13 @@ class _Cell:
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """An answer of the first process; TrialError when there is none."""
         with self._lock:
+            if self._unread:
+                raise TrialError("run", "the sandbox was interrupted in the middle of an answer")
+            self._unread = True
             try:
                 self._control.sendall(json.dumps(request).encode() + b"\n")
                 line = self._line(ANSWER_S)
+                self._unread = False
             except OSError as error:
                 raise TrialError("run", f"the sandbox has ended: {error}") from error
         if not line:

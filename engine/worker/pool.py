@@ -106,14 +106,16 @@ class Pool:
     def _fork(self, pipe: Connection[Any, Any], log: int) -> int:
         assert self._control is not None
         socket.send_fds(self._control, [b'{"op": "fork"}'], [pipe.fileno(), log])
-        return int(self._reply()["pid"])
+        return int(self._reply("pid"))
 
-    def _reply(self) -> dict[str, Any]:
-        line = self._lines.readline()
-        if not line:
-            raise TrialError("load", "the fork server has ended")
-        found: dict[str, Any] = json.loads(line)
-        return found
+    def _reply(self, name: str) -> Any:
+        """What the fork server says of ``name``; an answer that an interrupted call has left
+        unread is passed over."""
+        while line := self._lines.readline():
+            found = json.loads(line)
+            if name in found:
+                return found[name]
+        raise TrialError("load", "the fork server has ended")
 
     def _popen(self, pipe: Connection[Any, Any], log: Any) -> int:
         process = subprocess.Popen(
@@ -152,7 +154,7 @@ class Pool:
             return process.wait()
         assert self._control is not None
         self._control.sendall(json.dumps({"op": "reap", "pid": worker.pid}).encode())
-        status = self._reply()["status"]
+        status = self._reply("status")
         return None if status is None else int(status)
 
     def close(self) -> None:

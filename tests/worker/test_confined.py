@@ -348,6 +348,31 @@ worker.generate(asked(1))
 
 
 @needs_bubblewrap
+def test_an_interrupted_answer_costs_the_sandbox_not_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not FINDING.ok:
+        pytest.skip(f"bubblewrap cannot start here: {FINDING.cause}")
+    confined = Confined("cpu", tmp_path)
+    worker = confined.spawn()
+    worker.load(load_of())
+    cell = confined._busy[worker.pid][1]
+
+    def interrupted(_seconds: float) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.pause()
+    assert worker.close() is None
+    assert gone(worker.pid)
+    following = confined.spawn()
+    following.load(load_of())
+    assert (following.generate(asked(3)).images == 3).all()
+    confined.close()
+
+
 def test_no_sandbox_outlives_a_killed_coordinator(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", COORDINATOR, str(tmp_path)],

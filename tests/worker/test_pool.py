@@ -169,6 +169,31 @@ def test_children_of_a_worker_die_with_it(pool: Pool, tmp_path: Path) -> None:
     assert gone(int(note.read_text()))
 
 
+def test_an_interrupted_start_leaves_no_worker_and_closes_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool("cpu", tmp_path / "logs")
+    running = pool.spawn()
+    running.load(load_of())
+    server = psutil.Process(psutil.Process(running.pid).ppid())
+    lines = pool._lines
+
+    class Interrupted:
+        def readline(self) -> bytes:
+            monkeypatch.setattr(pool, "_lines", lines)
+            while not server.children()[1:]:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "_lines", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        pool.spawn()
+    children = [child.pid for child in server.children()]
+    assert len(children) == 2
+    pool.close()
+    assert all(gone(pid) for pid in [*children, server.pid])
+
+
 def test_keys_of_the_coordinator_do_not_reach_a_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
