@@ -12,8 +12,7 @@ from typing import Any
 from engine import catalogue
 from engine.errors import UsageError
 from engine.reading import GIVEN, Method, Reading, Value, facts
-from engine.reading.effective import filled, unread
-from engine.reading.effective import gate_step as gate_step
+from engine.reading.effective import filled, gate_share, gate_step, unread
 from engine.reading.mirrors import canonical_id
 
 TARGETS = ("speedup", "seconds", "memory_gib")
@@ -199,7 +198,7 @@ def _setting(method: Method, name: str, steps: int | None) -> Value | None:
     if name == "gate_step" and "gate" in method.settings:
         return gate_step(float(method.settings["gate"]), steps)
     if name == "gate" and "gate_step" in method.settings:
-        return int(method.settings["gate_step"]) / steps
+        return gate_share(int(method.settings["gate_step"]), steps)
     return None
 
 
@@ -275,7 +274,7 @@ def techniques(spec: Specification, name: str) -> dict[str, Value]:
     genes = dict(spec.methods[name])
     step = genes.pop("gate_step", None)
     if name == "tgate" and step is not None:
-        genes["gate"] = round(int(step) / steps_of(spec), 6)
+        genes["gate"] = gate_share(int(step), steps_of(spec))
     return genes
 
 

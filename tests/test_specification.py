@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.agent.asked import plan_of
 from engine.call import Call, parse
+from engine.diffbench.tasks import asked_genome
 from engine.phrasing import by_rules
 from engine.precheck import precheck
 from engine.reading import Method, Reading, read
 from engine.schema import Config
-from engine.specification import Specification, mismatches, overrides
+from engine.specification import Specification, mismatches, overrides, techniques
 
 SD = Specification(
     request="",
@@ -83,6 +86,22 @@ def test_steps_that_must_stay_are_the_published_ones_unless_named() -> None:
     assert mismatches(asked, dataclasses.replace(KEPT, steps=None)) == ()
     (wrong,) = mismatches(asked, dataclasses.replace(KEPT, steps=20))
     assert (wrong.field, wrong.asked, wrong.found) == ("steps", "50", "20")
+
+
+def test_a_gate_by_number_closes_at_that_step_whoever_writes_the_program() -> None:
+    """By the rule of the technique, ``int(gate * steps + 1e-6)``; 8 of 15 lies between steps."""
+    for steps in range(5, 101):
+        for step in range(math.ceil(0.2 * steps), int(0.9 * steps)):
+            asked = dataclasses.replace(
+                SD, scheduler="DDIMScheduler", steps=steps, methods={"tgate": {"gate_step": step}}
+            )
+            gates = {
+                plan_of(asked).techniques["tgate"]["gate"],
+                techniques(asked, "tgate")["gate"],
+                asked_genome(asked)["tgate"]["gate"],
+            }
+            assert len(gates) == 1
+            assert int(float(gates.pop()) * steps + 1e-6) == step
 
 
 def test_a_gate_is_the_same_as_a_share_and_as_a_step() -> None:

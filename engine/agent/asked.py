@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from engine.errors import UsageError
 from engine.genome import canonical, describe
 from engine.program import Subject
 from engine.reading import Value
+from engine.reading.effective import gate_share
 from engine.results import Genome
 from engine.specification import SOLVERS, Specification, steps_of
 from engine.strategy import registry
@@ -92,8 +92,7 @@ def _genes(
     genes = dict(settings)
     step = genes.pop("gate_step", None)
     if step is not None and "gate" in known.genes:
-        # The smallest share that is this step and not the one before, whatever is rounded.
-        genes["gate"] = math.ceil(1e6 * int(step) / steps_of(asked)) / 1e6
+        genes["gate"] = gate_share(int(step), steps_of(asked))
     try:
         known.checked(genes)
     except UsageError:

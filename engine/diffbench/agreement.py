@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.reading.effective import filled
-from engine.specification import Mismatch, gate_step
+from engine.reading.effective import filled, gate_step
+from engine.specification import Mismatch
 
 if TYPE_CHECKING:
     from engine.reading import Method, Reading

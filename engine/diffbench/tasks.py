@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from engine.diffbench import baselines, phrases
 from engine.diffbench.allocation import Slot, slots
 from engine.diffbench.details import SCHEDULERS, VERSION, specification
 from engine.errors import UsageError
+from engine.reading.effective import gate_share
 from engine.specification import Specification
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def asked_genome(asked: Specification) -> Genome:
     for name, settings in asked.methods.items():
         genes = dict(settings)
         if "gate_step" in genes:
-            # The smallest share that is this step and not the one before, whatever is rounded.
-            genes["gate"] = math.ceil(1e6 * int(genes.pop("gate_step")) / steps) / 1e6
+            genes["gate"] = gate_share(int(genes.pop("gate_step")), steps)
         if name == "tome" and "max_downsample" not in genes and asked.model.startswith("sdxl"):
             # SDXL has no attention at full resolution.
             genes["max_downsample"] = 2

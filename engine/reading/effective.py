@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from engine.reading import Reading, facts
@@ -39,3 +40,9 @@ def unread(reading: Reading, name: str) -> str | None:
 def gate_step(gate: float, steps: int) -> int:
     """The step at which a fraction closes the gate, as ``strategies/tgate.py`` counts."""
     return max(1, int(gate * steps + 1e-6))
+
+
+def gate_share(step: int, steps: int) -> float:
+    """The fraction that closes the gate at a step, in six decimals: the smallest such one, since
+    one that is rounded down (0.533333 of 15) closes it a step too early."""
+    return math.ceil(1e6 * step / steps) / 1e6
