@@ -7,6 +7,7 @@ repair it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,9 +36,9 @@ class Plan:
     """What one program is to do.
 
     ``techniques`` are our techniques, in the plan's order, with the genes that the plan decides;
-    a gene that it leaves out has its default. ``structure`` says in words what no gene can say,
-    and is empty where the genes say everything. ``refines`` is the trial whose plan this one
-    improves, None for a new one.
+    a gene that it leaves out has its default (``whole`` writes it out). ``structure`` says in
+    words what no gene can say, and is empty where the genes say everything. ``refines`` is the
+    trial whose plan this one improves, None for a new one.
     """
 
     title: str
@@ -162,6 +163,14 @@ def genome_of(plan: Plan, space: Space, baseline: Genome) -> Genome:
     if found is None:
         raise IllegalPlan(f"{describe(fitted)} lies outside the space that is searched")
     return found
+
+
+def whole(plan: Plan, genome: Genome) -> Plan:
+    """The plan with all that its genome settles, such as the sampler that it leaves open: whoever
+    writes and repairs its program must state that too, and should not have to guess it."""
+    order = [*plan.techniques, *(name for name in genome if name not in plan.techniques)]
+    settled = {name: dict(genome[name]) for name in order if name in genome}
+    return dataclasses.replace(plan, techniques=settled)
 
 
 def _known(name: str, space: Space) -> None:

@@ -142,7 +142,8 @@ class Planner:
                 if plan.refines is not None and plan.refines not in refining:
                     allowed = ", ".join(map(str, refining)) or "null alone"
                     raise IllegalPlan(f"refines is {plan.refines}; allowed: {allowed}")
-                found.append((plan, plans.genome_of(plan, self.space, self.baseline)))
+                genome = plans.genome_of(plan, self.space, self.baseline)
+                found.append((plans.whole(plan, genome), genome))
             except IllegalPlan as error:
                 wrong.append(f"{plan.title!r}: {error}")
         return found, wrong

@@ -9,7 +9,7 @@ import pytest
 from engine.agent import plans
 from engine.agent.llm import FormatFailure
 from engine.agent.plans import IllegalPlan, Plan, genome_of, read
-from engine.agent.roles import Planner, Told
+from engine.agent.roles import Coder, Planner, Told
 from engine.agent.schemas import check_schema, faults
 from engine.genome import key
 from tests.agent import known
@@ -34,6 +34,21 @@ def test_a_plan_becomes_the_canonical_genome_with_the_baselines_sampler(composed
     assert genome["sampler"] == config.baseline.technique["sampler"]
     assert genome["deepcache"] == {"interval": 2, "branch": 0}
     assert key(genome) == space.key(genome)
+
+
+def test_a_plan_is_shown_with_the_sampler_and_the_defaults_that_its_genome_settles(
+    composed: Compose,
+) -> None:
+    config = composed()
+    reply = json.dumps({"plans": [CACHE]})
+    ((plan, genome),) = planner(config, [reply]).plans(1, [], Told(), "plans").plans
+    assert plan.techniques == genome
+    assert list(plan.techniques) == ["deepcache", "sampler"]
+    coder = Coder(Scripted([]), known.briefed(config), knowledge=False)
+    shown = coder.messages(plan, "", "", ())[-1].text
+    sampler = config.baseline.technique["sampler"]
+    assert f'"steps": {sampler["steps"]}' in shown
+    assert '"branch": 0' in shown
 
 
 @pytest.mark.parametrize(

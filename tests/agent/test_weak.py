@@ -221,7 +221,9 @@ def test_a_request_that_names_methods_is_planned_with_them() -> None:
     brief = Brief(request, "sd-mini", "", "50 DDIM steps", "")
     planned = Planner(WeakProgrammer(SUBJECT, 2, NEVER), brief, here(), {}).plans(1, [], Told(), "")
     ((found, _),) = planned.plans
-    assert found.techniques == {n: TECHNIQUES[n] for n in ("tgate", "deepcache")}
+    sampler = here().strategies["sampler"].defaults()
+    asked = {name: TECHNIQUES[name] for name in ("tgate", "deepcache")}
+    assert found.techniques == asked | {"sampler": sampler}
 
 
 def test_cards_and_list_of_names_are_those_of_the_agent() -> None:
