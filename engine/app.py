@@ -68,7 +68,7 @@ def _single(
         config = replace(config, technique=genome)
         with console.working("A/A control: the baseline against itself"):
             book.control()
-        text, blank = _program(config, evaluator, folder)
+        text, blank = _program(config, evaluator)
         (folder / "accelerated.py").write_text(text, encoding="utf-8")
         with console.working(f"{config.measure.acceptance_prompts} prompts against the baseline"):
             result = evaluator.acceptance(blank, text, folder, 0)
@@ -82,7 +82,7 @@ def _single(
     return _shown(book, result, folder)
 
 
-def _program(config: Config, evaluator: Evaluator, folder: Path) -> tuple[str, Result]:
+def _program(config: Config, evaluator: Evaluator) -> tuple[str, Result]:
     """The program of a single run and its empty result: the generated one of the techniques, or
     for a request what the language model that the configuration names wrote."""
     blank = Result(0, config.technique, key(config.technique), "user")
@@ -90,7 +90,7 @@ def _program(config: Config, evaluator: Evaluator, folder: Path) -> tuple[str, R
         return evaluator.arms.program(config.technique), blank
     from engine.agent.answer import for_request
 
-    made = for_request(config, evaluator, folder)
+    made = for_request(config, evaluator)
     for words in made.history:
         console.say(f"  {words}")
     if not made.written:

@@ -7,6 +7,7 @@ one a study is run whose goal is that target.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from engine import console, session
 from engine import goal as goals
 from engine.agent import asked as rules
 from engine.agent import spent
+from engine.agent.llm import LlmError
 from engine.agent.plans import Plan
 from engine.agent.roles import Planner, Told
 from engine.agent.writer import Unwritten
@@ -112,9 +114,19 @@ def _written(asked: Specification, config: Config, model: Model | None, folder: 
         return _by_rules(asked, config, evaluator, plan)
 
 
-def for_request(config: Config, evaluator: Evaluator, folder: Path) -> Answer:
+def conversation(config: Config) -> Path:
+    """Where the calls for the command line's request are kept: one folder for the same request in
+    the same settings, since each run has a new folder of its own and a call is paid once. Budgets
+    and other settings of the model and the agent may change: the recording knows them."""
+    free = {"llm", "agent", "paths", "study", "trial", "debug", "prompt", "keep", "program", "diff"}
+    about = {name: value for name, value in plain(config).items() if name not in free}
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    return Path(config.paths.outputs) / "requests" / name
+
+
+def for_request(config: Config, evaluator: Evaluator) -> Answer:
     """The program of the command line's request by the language model of the configuration, in a
-    run that measures it afterwards; its recording and what it cost lie in ``folder``."""
+    run that measures it afterwards."""
     from engine.agent.opening import account, task_of
 
     task = task_of(config)
@@ -123,9 +135,14 @@ def for_request(config: Config, evaluator: Evaluator, folder: Path) -> Answer:
             "the rules cannot read this request, so that no program can be held against it; name "
             "the model, the scheduler and the techniques in it, or leave out llm="
         )
+    folder = conversation(config)
+    console.say(f"what the language model is asked and answers is kept in {folder}")
     try:
         plan = rules.plan_of(task.specification)
         return _by_model(task.specification, config, evaluator, None, folder, plan)
+    except (KeyboardInterrupt, LlmError):
+        console.say("\nnothing that was answered is lost or paid again: the same command goes on")
+        raise
     finally:
         account(config, folder, None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.agent import asked
-from engine.agent.answer import Answer, answer
+from engine.agent.answer import Answer, answer, conversation
 from engine.errors import UsageError
 from engine.phrasing import by_rules
 from engine.reading import read
@@ -53,6 +53,18 @@ def test_a_request_is_a_plan_and_what_no_gene_says_is_its_structure() -> None:
     assert plan.structure == ""
     far = dataclasses.replace(spec, methods={"deepcache": {"interval": 40}})
     assert "use deepcache with {'interval': 40}" in asked.plan_of(far).structure
+
+
+def test_a_command_that_is_repeated_finds_what_its_request_was_answered(
+    composed: Compose,
+) -> None:
+    base = ("model=sd-mini", "request='UniPC in 12 steps'", "llm=mailbox")
+    home = conversation(composed(*base))
+    assert home.parent.name == "requests"
+    for same in ("llm.budget.calls=3", "agent.repairs=0", "llm=ollama"):
+        assert conversation(composed(*base, same)) == home
+    for other in ("request='UniPC in 10 steps'", "model=sd15", "objective=flops"):
+        assert conversation(composed(*base, other)) != home
 
 
 def test_a_technique_that_did_nothing_takes_its_next_known_setting() -> None:
