@@ -15,6 +15,7 @@ from engine import console
 from engine.call import Call
 from engine.errors import UsageError
 from engine.specification import Specification, overrides
+from engine.strategy import nearest
 
 GROUPS = ("technique",)
 """Keys that stand for all that is below them: typed, they leave nothing of the request's."""
@@ -49,14 +50,17 @@ def specification(text: str, typed: Sequence[str] = ()) -> Specification:
     found = [value.partition("=")[2] for value in typed if _key(value) == "model"]
     if found and found[-1] not in catalogue.names():
         raise UsageError(
-            f"model={found[-1]} is no single model of the catalogue; with +request= name one of "
-            f"{', '.join(catalogue.names())}"
+            f"model={found[-1]} is no single model of the catalogue, and +request= takes one"
+            f"{nearest(found[-1], catalogue.names())}"
         )
     try:
         return by_rules(text, found[-1] if found else None, wins=bool(found))
     except UsageError as error:
         from engine.agent.reader import by_configured
+        from engine.precheck import precheck
 
+        # A language model is asked before the whole call is checked and composed.
+        precheck(Call((), tuple(t for t in typed if _key(t).partition(".")[0] == "llm")))
         read = by_configured(text, str(error), typed)
         if read is None:
             raise

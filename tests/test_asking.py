@@ -69,8 +69,22 @@ def test_what_only_shows_prints_no_table(capsys: pytest.CaptureFixture[str]) -> 
 def test_several_models_and_an_empty_request_are_refused() -> None:
     with pytest.raises(UsageError, match="no single model of the catalogue"):
         specification("twice as fast", ["model=sd15,sdxl"])
+    with pytest.raises(UsageError, match="did you mean sd-mini or"):
+        specification("twice as fast", ["model=sd-mni"])
     with pytest.raises(UsageError, match="is empty"):
         asked(parse(["+request="]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("llm=opnai", "unknown llm 'opnai'; did you mean openai"),
+        ("llm.budget.call=3", "unknown key 'llm.budget.call'; did you mean calls"),
+    ],
+)
+def test_a_mistyped_language_model_is_named_before_it_is_asked(typed: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        specification("make it quick", ["llm=mailbox", typed])
 
 
 def test_every_line_of_the_table_says_something() -> None:
