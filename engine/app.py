@@ -94,6 +94,10 @@ def _program(config: Config, evaluator: Evaluator) -> tuple[str, Result]:
     for words in made.history:
         console.say(f"  {words}")
     if not made.written:
+        console.say(
+            "  settings say all of it, so that the generator writes the program; "
+            "agent.writes=always has the language model write it"
+        )
         return evaluator.arms.program(config.technique), blank
     return made.program, replace(
         blank, key=text_key(made.program), origin="model", untrusted=True, note=config.request[:80]

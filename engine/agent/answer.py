@@ -136,7 +136,6 @@ def for_request(config: Config, evaluator: Evaluator) -> Answer:
             "the model, the scheduler and the techniques in it, or leave out llm="
         )
     folder = conversation(config)
-    console.say(f"what the language model is asked and answers is kept in {folder}")
     try:
         plan = rules.plan_of(task.specification)
         return _by_model(task.specification, config, evaluator, None, folder, plan)
@@ -144,7 +143,8 @@ def for_request(config: Config, evaluator: Evaluator) -> Answer:
         console.say("\nnothing that was answered is lost or paid again: the same command goes on")
         raise
     finally:
-        account(config, folder, None)
+        if account(config, folder, None)["spent"]:
+            console.say(f"what was asked and answered is kept in {folder}")
 
 
 def _by_rules(asked: Specification, config: Config, evaluator: Evaluator, plan: Plan) -> Answer:
