@@ -1,7 +1,7 @@
 """The agent with a weak programmer for its model, whole and with each part switched off.
 
-    python -m tests.benchmarks.weak_programmer                             about 15 minutes
-    python -m tests.benchmarks.weak_programmer --requests 5 --studies 2    a quick look
+    python -m tests.benchmarks.weak_programmer                             about 20 minutes
+    python -m tests.benchmarks.weak_programmer --requests 5 --further 0 --studies 2
 
 Two questions, two tables. *Programs*: of requests that name a sampler, steps and methods, how many
 of the faults that the weak programmer makes does the agent take away, and what does it submit
@@ -39,9 +39,13 @@ COMMON = ("objective=flops", "llm=offline")
 KINDS = ("compile", "key_attribute", "speed")
 WANTED = 0.95
 """Share of the injected compile and key-attribute faults that the full agent has to take away."""
+FULL = "full agent"
+FURTHER = "full agent, further requests"
+"""A row of its own: with 50 requests alone the interval of that share begins below the share that
+is wanted, even where every fault is taken away."""
 
 
-def program_rows(count: int, seed: int) -> dict[str, list[programs.Outcome]]:
+def program_rows(count: int, further: int, seed: int) -> dict[str, list[programs.Outcome]]:
     """Outcomes of each row of the table of programs."""
     found: dict[str, list[programs.Outcome]] = {}
     plain = composed(*COMMON)
@@ -55,6 +59,9 @@ def program_rows(count: int, seed: int) -> dict[str, list[programs.Outcome]]:
             for variant, overrides in programs.VARIANTS.items():
                 print(variant, file=sys.stderr, flush=True)
                 found[variant] = bench.row(composed(*COMMON, *overrides), variant, numbers)
+                if variant == FULL and further:
+                    config, more = composed(*COMMON, *overrides), range(count, count + further)
+                    found[FURTHER] = bench.row(config, FURTHER, more)
     return found
 
 
@@ -81,6 +88,11 @@ def injected(outcomes: Sequence[programs.Outcome], kinds: Sequence[str]) -> tupl
     made = sum(i.kind in kinds for o in outcomes for i in o.diary.injected)
     left = sum(kind[fault] in kinds for o in outcomes for fault in o.left)
     return made, made - left
+
+
+def of_full_agent(rows: dict[str, list[programs.Outcome]]) -> list[programs.Outcome]:
+    """All requests that the full agent was given."""
+    return [*rows[FULL], *rows.get(FURTHER, [])]
 
 
 def programs_table(rows: dict[str, list[programs.Outcome]]) -> str:
@@ -137,11 +149,12 @@ def page(
     command: str,
 ) -> str:
     """The whole result as Markdown."""
-    full = programs_of["full agent"]
+    full = of_full_agent(programs_of)
     made, gone = injected(full, ["compile", "key_attribute"])
     rates = Rates()
     compiled = (1 - rates.speed) * rates.compile
-    count, seeds = len(full), len(studies_of["full agent"])
+    count, seeds = len(programs_of[FULL]), len(studies_of[FULL])
+    further = len(full) - count
     return f"""# The agent with a weak programmer
 
 `{command}`
@@ -154,7 +167,8 @@ secret, so that a program at the edge of a rule of honesty may come out otherwis
 ## Programs
 
 {count} requests for sd-mini that name a sampler, its steps and one to three of DeepCache, ToMe and
-T-GATE with all their settings, and no target. The weak programmer writes
+T-GATE with all their settings, and no target, and {further} further ones of the kind for the full
+agent alone, so that its share of faults has a narrow interval. The weak programmer writes
 {100 * rates.faulty:.0f} % of its programs with a fault, {100 * rates.faulty * rates.template:.0f} %
 where it is shown a template; {100 * compiled:.0f} % of the faults do not run,
 {100 * (1 - rates.speed - compiled):.0f} % are key attributes, {100 * rates.speed:.0f} % only slow.
@@ -189,15 +203,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--requests", type=int, default=50, help="requests of each row")
+    parser.add_argument("--further", type=int, default=80, help="requests more for the full agent")
     parser.add_argument("--studies", type=int, default=30, help="studies of each row")
     parser.add_argument("--seed", type=int, default=1, help="of the requests and the programmer")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the tables are written")
     given = parser.parse_args(arguments)
-    programs_of = program_rows(given.requests, given.seed)
+    programs_of = program_rows(given.requests, given.further, given.seed)
     studies_of = study_rows(given.studies)
     words = " ".join(
         f"--{name} {value}"
-        for name, value in (("requests", given.requests), ("studies", given.studies))
+        for name in ("requests", "further", "studies", "seed")
+        for value in (getattr(given, name),)
         if value != parser.get_default(name)
     )
     command = f"python -m tests.benchmarks.weak_programmer {words}".strip()
@@ -206,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (given.folder / "weak_programmer.md").write_text(text, encoding="utf-8")
     write_json(given.folder / "weak_programmer.json", plain(programs_of, studies_of))
     print(text)
-    made, gone = injected(programs_of["full agent"], ["compile", "key_attribute"])
+    made, gone = injected(of_full_agent(programs_of), ["compile", "key_attribute"])
     return 0 if made and gone / made >= WANTED else 1
 
 
