@@ -114,9 +114,7 @@ class _Study:
             following = handover.following(self.arguments, str(self.config.study))
             console.say(f"the long search, which starts from these:\n  {following}")
         if book.best is None:
-            raise GoalMissed(
-                "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
-            )
+            raise GoalMissed(missed(getattr(source, "ended", None)))
 
     def _ready(self) -> None:
         """Raises UsageError for a model or a sandbox that cannot be, before minutes are spent on
@@ -305,6 +303,13 @@ class _Study:
         ledger.rebuild(session.told(self.folder))
         console.say(f"  {name}: {handover.figures(accepted)}")
         return accepted
+
+
+def missed(ended: str | None) -> str:
+    """Why a study hands over nothing; ``ended`` is why its search ended early, where it did."""
+    if ended is not None:
+        return f"no point kept the goal so far, and the search ended early: {ended}"
+    return "no point kept the goal; search longer, or allow more with goal.max_loss=VALUE"
 
 
 def _deadline(started: float, minutes: float | None) -> float | None:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.goal import asks, surely_within, within_goal
 from engine.results import Result
+from engine.study import missed
 
 GOAL: dict[str, Any] = {"max_loss": 0.05, "accuracy_drop": 0.05, "quality": "prompt_score"}
 POINT = Result(
@@ -69,3 +70,10 @@ def test_what_failed_or_was_not_measured_keeps_no_limit() -> None:
     assert not within_goal(replace(POINT, stage="run"), GOAL)
     assert not within_goal(replace(POINT, loss=None), GOAL)
     assert not surely_within(replace(POINT, loss_high=None), GOAL)
+
+
+def test_a_study_that_a_budget_ended_without_a_result_says_so() -> None:
+    spent = "llm.budget.calls=1 is used up (1); a higher limit goes on from here"
+    assert missed(spent).endswith(spent)
+    assert "search longer" not in missed(spent)
+    assert "search longer" in missed(None)
