@@ -136,10 +136,10 @@ def from_mapping(data: Mapping[str, Any]) -> Config:
         cache = data["paths"].get("models") if isinstance(data.get("paths"), Mapping) else None
         data = {**data, "model": adopt.filled(data["model"], cache)}
     config = _settled(_build(Config, data, ""))
-    if config.study is not None and not re.fullmatch(r"[\w][\w.-]*", config.study):
-        raise UsageError(
-            f"study={config.study!r} is not a name; use letters, digits, '.', '_' and '-'"
-        )
+    # Both become a folder: none may lie elsewhere.
+    for key, name in (("study", config.study), ("bench.name", config.bench.name)):
+        if name is not None and not re.fullmatch(r"[\w][\w.-]*", name):
+            raise UsageError(f"{key}={name!r} is not a name; use letters, digits, '.', '_' and '-'")
     if config.trial is not None and not re.fullmatch(r"[\w][\w.-]*/\d+", config.trial):
         raise UsageError(f"trial={config.trial!r} is not STUDY/NUMBER, such as +trial=mine/17")
     if config.diff not in (None, "baseline"):

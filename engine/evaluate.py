@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +76,9 @@ class Evaluator:
         self._drawn = Drawn(
             folder / "baseline" / "scored", pairs.draw(scored) if pairs else [], self.accounts
         )
+        self.enough: Callable[[Result], str | None] | None = None
+        """Asked of what is known after the timed prompts, and after the first of them: why no more
+        needs to be known, in words, or None. A search for a front leaves it unset."""
         self._drift: float | None = None
         self._untrusted = Untrusted(self)
 
@@ -141,14 +144,17 @@ class Evaluator:
             few = rounds_for(self.config.measure.first_prompts)
             first = self.rounds(base, worker, pairs, few, rng)
             result = self.result(blank, [first], 0, facts, worker, folder)
-            hopeless = self.hopeless(result)
-            if hopeless is not None:
-                note = f"stopped after {self.config.measure.first_prompts} prompts: {hopeless}"
-                return replace(result, notes=(*result.notes, note))
+            why = self.hopeless(result) or (self.enough and self.enough(result))
+            if why is not None:
+                return _stopped(result, self.config.measure.first_prompts, why)
             rest = rounds_for(count) - few
             parts = [first]
             if rest > 0:
                 parts.append(self.rounds(base, worker, pairs, rest, rng, few))
+            if rest > 0 and self.enough is not None:
+                result = self.result(blank, parts, 0, facts, worker, folder)
+                if (why := self.enough(result)) is not None:
+                    return _stopped(result, count, why)
             # What is no faster never stands on a front, whatever its loss. (Counted costs must not
             # depend on a clock.)
             if self.config.objective == "flops" or sum(map(_saved, parts)) > 0:
@@ -284,6 +290,10 @@ class Evaluator:
 
             self._drift = drift(self)
         return self._drift
+
+
+def _stopped(result: Result, prompts: int, why: str) -> Result:
+    return replace(result, notes=(*result.notes, f"stopped after {prompts} prompts: {why}"))
 
 
 def _saved(series: Series) -> float:

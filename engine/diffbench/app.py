@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import console, results, session
+from engine import console, interrupt, results, session
 from engine.diffbench import page, selection, submissions, summary
 from engine.diffbench.bench import Bench, unavailable
 from engine.diffbench.contestants import Contestant, Rules, Submitted
@@ -68,12 +68,16 @@ def _list(chosen: Sequence[Task], folder: Path) -> None:
     path = folder / "tasks.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text(chosen), encoding="utf-8")
-    console.say(f"{len(chosen)} tasks: {path}")
+    console.say(f"{_tasks(len(chosen))}: {path}")
 
 
 def _say_unlabelled(count: int) -> None:
     if count:
-        console.say(f"left out: {count} tasks of L4 and L5; they need bench.labels=NAME")
+        console.say(f"left out: {_tasks(count)} of L4 and L5; they need bench.labels=NAME")
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task" if count == 1 else f"{count} tasks"
 
 
 def _contestant(config: Config, chosen: Sequence[Task]) -> Contestant:
@@ -108,11 +112,11 @@ def _score(
     }
     runnable = [task for task in chosen if task.id not in left_out]
     for why in sorted(set(left_out.values())):
-        console.say(f"left out: {list(left_out.values()).count(why)} tasks, {why}")
+        console.say(f"left out: {_tasks(list(left_out.values()).count(why))}, {why}")
     if (warning := targets.foreign(machine)) and any(task.level > 3 for task in runnable):
         console.say(f"warning: {warning}")
     if not runnable:
-        raise UsageError(f"none of {len(chosen)} tasks can be run here; see above")
+        raise UsageError(f"none of {_tasks(len(chosen))} can be run here; see above")
     met = Conditions(
         version=runnable[0].version,
         labels=targets.name if any(task.level > 3 for task in runnable) else None,
@@ -125,24 +129,21 @@ def _score(
     )
     cache = folder.parent / CACHE
     _list(chosen, folder)
-    with Bench(config, machine, folder, cache) as bench:
-
-        def scored(task: Task, program: str, repeat: int) -> Verdict:
-            from engine.diffbench.stages import score
-
-            return score(task, program, bench, targets.reference(task), targets.goal(task), repeat)
-
-        going = Run(
-            folder,
-            runnable,
-            contestant,
-            scored,
-            met,
-            config.bench.shard,
-            config.bench.minutes,
-        )
-        verdicts = going.go()
     line = shlex.join(["python", "-m", "engine", *arguments])
+    try:
+        with interrupt.recognised(), Bench(config, machine, folder, cache) as bench:
+
+            def scored(task: Task, program: str, repeat: int) -> Verdict:
+                from engine.diffbench.stages import score
+
+                goal = targets.goal(task)
+                return score(task, program, bench, targets.reference(task), goal, repeat)
+
+            shard, minutes = config.bench.shard, config.bench.minutes
+            verdicts = Run(folder, runnable, contestant, scored, met, shard, minutes).go()
+    except KeyboardInterrupt:
+        console.say(f"\ninterrupted; this goes on with the task that was in work:\n  {line}")
+        raise
     return _summed_up(verdicts, chosen, left_out, folder, line)
 
 

@@ -1,10 +1,10 @@
 """The frozen labeller: what can be reached from each baseline, found by one fixed search.
 
 For a baseline Optuna's TPE with a fixed seed proposes programs of the paper's methods (DeepCache,
-ToMe, T-GATE), samplers, steps and FP16. Each is scored on the validation prompts; of those within
-the allowed loss the fastest is measured again on other prompts with fresh seeds, and where it then
-loses too much the next one, and so on. Nothing here may follow later changes of the project's own
-search, so settings and space stand in this file.
+ToMe, T-GATE), samplers, steps and FP16. Each is scored on the validation prompts, as far as it can
+still be the fastest; of those within the allowed loss the fastest is measured again on other
+prompts with fresh seeds, and where it then loses too much the next one, and so on. Nothing here may
+follow later changes of the project's own search, so settings and space stand in this file.
 
 Its studies lie in ``outputs/labels/NAME/BASELINE``, apart from all others: an agent's earlier
 studies are looked for in ``outputs/sweeps``, and its programs run where ``outputs`` cannot be read.
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 CONFIRMED_LOSS = 0.04
 """Loss that a winner may have when it is measured again: below the limit, since it was chosen on
 noisy numbers."""
+CONTENDERS = 3
+"""Programs that keep their quality and are faster by the interval, from which on one that is slower
+is not scored any further: a label needs the fastest, and the next ones where that one turns out to
+lose too much."""
 SPACE = (
     "{sampler: {name: [ddim, dpmpp_2m, unipc]}, deepcache: {}, tome: {}, tgate: {}, "
     "precision: {dtype: [float16]}}"
@@ -67,7 +71,7 @@ class Settings:
     timed: int = 8
     confirmed: int = 36
     seed: int = 2601
-    labeller: str = "1"
+    labeller: str = "2"
 
     def marks(self, objective: str) -> tuple[str, ...]:
         """Where this is not the frozen labeller, in words."""
@@ -308,6 +312,7 @@ def _searched(evaluator: Evaluator, settings: Settings) -> list[Result]:
     here = search_space(evaluator.config, evaluator.arms)
     ask = searcher("tpe", here, evaluator.config.search.seed, max_loss=MAX_LOSS)
     book = Results(evaluator.folder)
+    evaluator.enough = lambda result: beaten(result, book.read())
     for trial in range(settings.evaluations):
         told = book.read()
         if any(result.trial == trial for result in told):
@@ -320,6 +325,17 @@ def _searched(evaluator: Evaluator, settings: Settings) -> list[Result]:
         with console.working(f"evaluation {trial + 1} of {settings.evaluations}"):
             evaluator.evaluate(trial, proposals[0].genome, proposals[0].origin)
     return book.read()
+
+
+def beaten(result: Result, told: list[Result]) -> str | None:
+    """Why a program that was drawn in part cannot become the label, or None: by its intervals it
+    loses too much, or others that lose little are faster."""
+    if result.loss_low is not None and result.loss_low > MAX_LOSS:
+        return f"it loses more than {100 * MAX_LOSS:g} %"
+    able = hopeful([other for other in told if other.trial < result.trial])
+    if len(able) >= CONTENDERS and (result.speedup_high or 0) < (able[CONTENDERS - 1].speedup or 0):
+        return f"{CONTENDERS} that keep their quality are faster"
+    return None
 
 
 def hopeful(told: list[Result]) -> list[Result]:

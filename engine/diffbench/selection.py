@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from engine.diffbench.allocation import LEVELS
 from engine.diffbench.chance import number
 from engine.errors import UsageError
 
@@ -35,6 +36,11 @@ def pipeline_of(task: Task) -> str:
 def chosen(tasks: Sequence[Task], bench: BenchConfig) -> list[Task]:
     """The tasks that the configuration asks for, in the order of running them: those of one model
     and baseline side by side. Raises UsageError for what names no task."""
+    for level in bench.levels:
+        if level not in LEVELS:
+            raise UsageError(
+                f"bench.levels has {level!r}; levels are 1 to 5, as in bench.levels=[1,2]"
+            )
     known = {task.id for task in tasks}
     strange = [name for name in bench.ids if name not in known]
     if strange:
@@ -46,9 +52,13 @@ def chosen(tasks: Sequence[Task], bench: BenchConfig) -> list[Task]:
     if bench.sample is not None:
         found = sample(found, bench.sample)
     if not found:
-        raise UsageError("no task is left by bench.levels, bench.ids and bench.sample")
+        levels = ",".join(map(str, bench.levels))
+        raise UsageError(
+            f"none of bench.ids is of bench.levels=[{levels}]; leave out one of the two"
+        )
     part, parts = shard(bench.shard)
-    found.sort(key=lambda t: (t.level, t.specification.model, t.baseline or "", t.id))
+    # A model's worker, and the baseline that programs are timed against, are started once.
+    found.sort(key=lambda t: (t.level > 3, t.specification.model, t.baseline or "", t.level, t.id))
     # Whole baselines and models stay together on one machine as far as a share allows.
     size = -(-len(found) // parts)
     mine = found[(part - 1) * size : part * size]

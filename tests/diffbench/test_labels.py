@@ -128,6 +128,29 @@ def test_candidates_are_the_faster_ones_within_the_loss_fastest_first() -> None:
     assert [r.trial for r in labeller.hopeful(told)] == [1, 0]
 
 
+def test_what_is_slower_than_three_that_keep_their_quality_is_not_scored_further() -> None:
+    told = [_told(n, speed, 0.02) for n, speed in enumerate((2.0, 3.0, 4.0))]
+    slow = _told(3, 1.8, 0.2, rung=0, speedup_high=1.95, loss_low=-0.1)
+    assert labeller.beaten(slow, told) == "3 that keep their quality are faster"
+    assert labeller.beaten(slow, told[:2]) is None
+    lossy = dataclasses.replace(told[0], loss=0.06)
+    assert labeller.beaten(slow, [lossy, *told[1:]]) is None
+    near = dataclasses.replace(slow, speedup_high=2.01)
+    assert labeller.beaten(near, told) is None
+
+
+def test_what_loses_too_much_by_its_interval_is_not_scored_further() -> None:
+    known = _told(0, 9.0, 0.2, rung=0, speedup_high=9.5, loss_low=0.051)
+    assert labeller.beaten(known, []) == "it loses more than 5 %"
+    assert labeller.beaten(dataclasses.replace(known, loss_low=0.049), []) is None
+
+
+def test_an_earlier_program_is_judged_alike_when_labelling_goes_on() -> None:
+    later = [_told(n, 4.0, 0.0) for n in (4, 5, 6)]
+    known = _told(3, 1.8, 0.0, rung=0, speedup_high=1.9, loss_low=-0.1)
+    assert labeller.beaten(known, later) is None
+
+
 class _Again:
     """Stands in for the evaluator where a candidate is measured again: losses by trial."""
 

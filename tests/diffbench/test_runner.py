@@ -181,10 +181,14 @@ def test_what_is_chosen_keeps_to_levels_ids_and_shares() -> None:
     assert [t.id for t in chosen(every, BenchConfig(ids=["L3-017"]))] == ["L3-017"]
     parts = [chosen(every, BenchConfig(shard=f"{n}/4")) for n in (1, 2, 3, 4)]
     assert sorted(t.id for part in parts for t in part) == sorted(t.id for t in every)
+    order = [(t.level > 3, t.specification.model, t.baseline) for t in chosen(every, BenchConfig())]
+    assert order == sorted(order, key=str), "a model, and a baseline, is worked off in one go"
     for wrong, said in (
         (BenchConfig(ids=["L3-17"]), "bench.ids has 'L3-17'"),
         (BenchConfig(shard="5/4"), "is no share"),
-        (BenchConfig(levels=[1], ids=["L3-017"]), "no task is left"),
+        (BenchConfig(levels=[7]), "bench.levels has 7; levels are 1 to 5"),
+        (BenchConfig(levels=["one"]), "bench.levels has 'one'"),  # type: ignore[list-item]
+        (BenchConfig(levels=[1], ids=["L3-017"]), r"none of bench.ids is of bench.levels=\[1\]"),
     ):
         with pytest.raises(UsageError, match=said):
             chosen(every, wrong)
