@@ -169,14 +169,23 @@ def _summed_up(
 
 
 def _table(found: dict[str, object]) -> object:
+    from rich import box
     from rich.table import Table
 
     conditions = found["conditions"]
     assert isinstance(conditions, dict)
     head, *rows = summary.table(found, str(conditions["contestant"]))
-    shown = Table(pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for number, name in enumerate(head):
-        shown.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        first = number == 0
+        shown.add_column(
+            name.replace(" ", "\n"),
+            justify="left" if first else "right",
+            # What is left of 80 columns when every level was run whole.
+            width=26 if first else None,
+            no_wrap=not first,
+        )
     for row in rows:
-        shown.add_row(*row)
+        # Our counts stand below their shares.
+        shown.add_row(row[0], *(cell.replace(" (", "\n").rstrip(")") for cell in row[1:]))
     return shown

@@ -63,13 +63,14 @@ def write(
         "scores": scores,
         "note": paper.MARK,
         "errors": found["errors"],
-        "levels": summary.LEVELS,
+        "levels": [level for level in summary.LEVELS if str(level) in found["levels"]],
         "groups": {
             "Pipeline": found["pipelines"],
             "Method named": found["methods"],
             "Difficulty": found["difficulties"],
         },
         "spent": found["spent"],
+        "pace": summary.pace(dict(found)),
         "left_out": found["left_out"],
         "sections": [
             (level, words, here)

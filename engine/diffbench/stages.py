@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +87,9 @@ def score(
         program=program,
         share=0.0 if task.difficulty == "hard" else None,
     )
-    verdict = _Scoring(task, program, bench, blank).through(reference, goal)
-    return replace(verdict, seconds=time.monotonic() - started)
+    scoring = _Scoring(task, program, bench, blank)
+    verdict = scoring.through(reference, goal)
+    return replace(verdict, seconds=time.monotonic() - started, spent=dict(scoring.spent))
 
 
 class _Failed(Exception):
@@ -110,6 +111,8 @@ class _Scoring:
         self.program = program
         self.bench = bench
         self.verdict = blank
+        self.spent: dict[str, float] = {}
+        """Seconds by part, as in ``verdicts.PARTS``."""
         self.place = Path("images") / task.id
         """Where pictures go, below the run's folder."""
         if blank.repeat:
@@ -142,6 +145,14 @@ class _Scoring:
     def _enter(self, stage: int) -> None:
         self.verdict = replace(self.verdict, stage=stage)
 
+    @contextlib.contextmanager
+    def _on(self, part: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[part] = self.spent.get(part, 0.0) + time.monotonic() - started
+
     # --- stage 1
 
     def _stated(self) -> Reading:
@@ -159,7 +170,8 @@ class _Scoring:
 
     def _loaded(self, text: str, stack: contextlib.ExitStack) -> Worker:
         try:
-            return stack.enter_context(self.bench.loaded(self.task, text))
+            with self._on("load"):
+                return stack.enter_context(self.bench.loaded(self.task, text))
         except TrialError as error:
             raise _Failed(COMPILE, f"{error.stage}: {error.reason}", error.traceback) from None
 
@@ -167,7 +179,8 @@ class _Scoring:
         """The text against the counters of one image."""
         (request,) = self.bench.requests(self.task, "evidence", 1)
         try:
-            evidence = worker.evidence(request)
+            with self._on("evidence"):
+                evidence = worker.evidence(request)
         except TrialError as error:
             raise _Failed(COMPILE, f"{error.stage}: {error.reason}", error.traceback) from None
         self.verdict = replace(self.verdict, evidence=evidence.as_json())
@@ -195,7 +208,8 @@ class _Scoring:
             evidence = replace(evidence, background=tuple(rest))
         config = self.bench.evaluator(self.task).config
         threads = config.hw.threads or self.bench.machine.cores
-        base = self.bench.seen(self.task, reference)
+        with self._on("reference"):
+            base = self.bench.seen(self.task, reference)
         methods = tuple(self.task.specification.methods)
         # Rules hold for what is not stated, too: the pipeline's own strength, precision, guidance.
         said = filled(reading)
@@ -206,10 +220,13 @@ class _Scoring:
     def _absolute(self, worker: Worker, reference: str) -> None:
         """Ten captions against the reference's own score."""
         requests = self.bench.requests(self.task, "captions", benches.SCORED)
-        ours = self.bench.reference(self.task, reference, requests)
+        with self._on("reference"):
+            ours = self.bench.reference(self.task, reference, requests)
         try:
-            own = self.bench.drawn(self.task, worker, requests)
-            again = self._again(worker, requests, own)
+            with self._on("captions"):
+                own = self.bench.drawn(self.task, worker, requests)
+            with self._on("again"):
+                again = self._again(worker, requests, own)
         except TrialError as error:
             raise _Failed(ABSOLUTE, f"{error.stage}: {error.reason}", error.traceback) from None
         least = KEPT_SCORE * ours.mean
@@ -270,7 +287,8 @@ class _Scoring:
 
     def _look(self, text: str, goal: Goal, number: int) -> tuple[Series, Result]:
         """One look: both programs in fresh processes, 36 captions that no look has used."""
-        base = self.bench.base(self.task, goal.baseline, afresh=number > 0)
+        with self._on("baseline"):
+            base = self.bench.base(self.task, goal.baseline, afresh=number > 0)
         evaluator = self.bench.evaluator(self.task)
         count = 2 * math.ceil(PROMPTS / 2)
         purpose = "loss" if number == 0 else f"look {number}"
@@ -278,7 +296,7 @@ class _Scoring:
         rng = evaluator.asked.rng("bench", number)
         folder = self.bench.folder / "work" / "look"
         try:
-            with self.bench.running(self.task, text) as (worker, facts):
+            with self._on("speed"), self.bench.running(self.task, text) as (worker, facts):
                 series = evaluator.rounds(base, worker, pairs, count // 2, rng)
                 blank = Result(0, {}, self.task.id, "bench", untrusted=True)
                 return series, evaluator.result(blank, [series], 2, facts, worker, folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from engine.diffbench import paper
-from engine.diffbench.verdicts import ERRORS, OTHERS, Conditions, Verdict
+from engine.diffbench.verdicts import ERRORS, OTHERS, PARTS, Conditions, Verdict
 from engine.errors import UsageError
 from engine.measure.statistics import wilson
 
@@ -133,10 +133,38 @@ def spent(verdicts: Sequence[Verdict]) -> dict[str, Any]:
         mean = whole / len(told) if whole is not None else None
         found[name] = {"sum": whole, "mean": mean, "told": len(told)}
     for level in LEVELS:
-        here = [v.seconds + (v.answer_seconds or 0.0) for v in verdicts if v.level == level]
-        rate = 3600 * len(here) / sum(here) if here and sum(here) > 0 else None
+        here = [v for v in verdicts if v.level == level]
+        whole = sum(v.seconds + (v.answer_seconds or 0.0) for v in here)
+        rate = 3600 * len(here) / whole if whole > 0 else None
         found.setdefault("tasks_per_hour", {})[str(level)] = rate
+        found.setdefault("parts", {})[str(level)] = _parts(here)
     return found
+
+
+def _parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Mean seconds of a scoring by part, of those that were told: ``rest`` is what is left."""
+    told = [v for v in verdicts if v.spent]
+    if not told:
+        return {}
+    found = {name: sum(v.spent.get(name, 0.0) for v in told) / len(told) for name in PARTS}
+    return found | {"rest": sum(v.seconds for v in told) / len(told) - sum(found.values())}
+
+
+def pace(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of tasks an hour and of the seconds that a task takes by part; empty where no level
+    took any time."""
+    rates, parts = found["spent"]["tasks_per_hour"], found["spent"].get("parts", {})
+    levels = [level for level in map(str, LEVELS) if rates.get(level)]
+    if not levels:
+        return []
+    rows = [("", *(f"L{level}" for level in levels))]
+    rows.append(("tasks an hour", *(f"{rates[level]:.0f}" for level in levels)))
+    for name, words in {**PARTS, "rest": "the rest"}.items():
+        seconds = [parts.get(level, {}).get(name) for level in levels]
+        if any(seconds):
+            shown = ("" if each is None else f"{each:.1f}" for each in seconds)
+            rows.append((f"s a task: {words}", *shown))
+    return rows
 
 
 def repeated(verdicts: Sequence[Verdict]) -> dict[str, int] | None:
@@ -188,7 +216,11 @@ def words(found: dict[str, Any]) -> list[str]:
         f"{memory}",
     ]
     if found["left_out"]:
-        lines.append(f"{len(found['left_out'])} tasks could not be run here and are not counted.")
+        count = len(found["left_out"])
+        words = "1 task" if count == 1 else f"{count} tasks"
+        lines.append(
+            f"{words} could not be run here and {'is' if count == 1 else 'are'} not counted."
+        )
     if found["repeated"]:
         same = found["repeated"]
         lines.append(f"Scored again: the same verdict for {same['same']} of {same['answers']}.")
@@ -210,7 +242,10 @@ def markdown(found: dict[str, Any], command: str) -> str:
         (kind, *(str(counts[key]) for key in ("all", *map(str, LEVELS))))
         for kind, counts in found["errors"].items()
     ]
-    return "\n".join([*text, *_markdown(classes), ""])
+    text += [*_markdown(classes), ""]
+    if rows := pace(found):
+        text += [*_markdown(rows), ""]
+    return "\n".join(text)
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -20,6 +20,17 @@ UNDECIDED = "undecided"
 OTHERS = (INFRASTRUCTURE, UNDECIDED)
 """Our own fault, and an interval that still straddles the target when the budget is spent. Neither
 counts as passed, and neither is hidden among the five."""
+PARTS = {
+    "load": "load the program",
+    "evidence": "an image for the counters",
+    "reference": "the reference's pictures",
+    "captions": "its own pictures",
+    "again": "captions asked again",
+    "baseline": "start the baseline",
+    "speed": "time both",
+}
+"""What the seconds of a scoring go to, in the order of the work; the rest is reading and judging.
+References are kept, so that a second scoring of a task spends nothing on them."""
 REACHED = {COMPILE: 1, KEY: 1, ABSOLUTE: 2, QUALITY: 3, SPEED: 3, UNDECIDED: 3}
 """The stage that each class belongs to."""
 
@@ -98,6 +109,8 @@ class Verdict:
     """The text that was scored."""
     seconds: float = 0.0
     """Wall time of scoring."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of it by part; see ``PARTS``."""
     answer_seconds: float | None = None
     """Wall time that the contestant took."""
     calls: int | None = None

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from engine.config import from_mapping
+from engine.diffbench import app
+from engine.diffbench.agents import composed
 from tests.conftest import CommandLine
 
 
@@ -30,8 +35,24 @@ def test_what_cannot_be_scored_is_one_line(command_line: CommandLine, tmp_path: 
         (("+bench=diffbench", "bench.labels=none"), "bench.labels=none does not exist"),
         (("+bench=diffbench", "+sweep=ga"), "leave out +sweep="),
         (("+bench=nothing",), "unknown bench 'nothing'"),
+        (("+bench=export", "bench.name=../up"), "bench.name='../up' is not a name"),
     ):
         done = command_line(*typed)
         assert done.returncode == 2, typed
         assert said in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def struck(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app.Run, "go", struck)
+    typed = ("+bench=diffbench", "bench.contestant=rules", "bench.ids=[L1-002]", "hw=cpu")
+    with pytest.raises(KeyboardInterrupt):
+        app.run(from_mapping(composed(typed)), tmp_path / "mine", typed)
+    said = capsys.readouterr().out
+    assert "interrupted; this goes on" in said
+    assert "bench.contestant=rules 'bench.ids=[L1-002]'" in said

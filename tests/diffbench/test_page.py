@@ -62,7 +62,7 @@ def test_the_page_holds_request_program_verdict_and_pictures(written: Path) -> N
         "1 of 2, 50.0 %",
         "methods.tome: asked this method",
         "512 x 512 pixels became 64 x 64",
-        "1 tasks could not be run here",
+        "1 task could not be run here",
         "published: real models",
         "81.59",
         next(t.request for t in tasks() if t.id == "L1-001")[:20],

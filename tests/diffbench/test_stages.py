@@ -18,7 +18,10 @@ from engine.diffbench.selection import pipeline_of
 from engine.diffbench.stages import Goal, score
 from engine.diffbench.tasks import Task, find, reference, tasks
 from engine.diffbench.verdicts import Verdict
+from engine.reading import read
+from engine.specification import mismatches
 from tests.diffbench.mutants import MUTANTS
+from tests.diffbench.scripts import ANSWERS, Answer
 
 OVERRIDES = ("+bench=diffbench", "sandbox=process", "hw=cpu", "bench.looks=1")
 
@@ -67,6 +70,22 @@ def test_a_reference_passes_and_what_only_a_run_shows_is_caught(bench: Bench) ->
         verdict = scored(bench, task, text)
         assert verdict.errors == (mutant.error,), f"{name}: {verdict.errors} {verdict.reason}"
         assert verdict.reason
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.name)
+def test_scripts_in_other_styles_say_what_their_tasks_ask(answer: Answer) -> None:
+    wrong = mismatches(find(answer.task).specification, read(answer.program))
+    # All but one of the cheats can only be seen at work.
+    assert bool(wrong) == (answer.name == "method never switched on"), wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.name)
+def test_scripts_in_other_styles_pass_and_cheats_fail_by_name(bench: Bench, answer: Answer) -> None:
+    verdict = scored(bench, find(answer.task), answer.program)
+    assert verdict.errors == (() if answer.error is None else (answer.error,)), verdict.reason
+    assert verdict.passed == (answer.error is None)
+    assert answer.said in verdict.reason
 
 
 def test_what_is_no_program_fails_as_such(bench: Bench) -> None:

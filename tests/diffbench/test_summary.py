@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.diffbench import paper
-from engine.diffbench.summary import Share, markdown, summary, table
+from engine.diffbench.summary import Share, markdown, pace, summary, table
 from engine.diffbench.verdicts import Conditions, Verdict
 from engine.errors import UsageError
 
@@ -70,6 +70,20 @@ def test_only_the_first_scoring_counts_and_the_others_tell_how_well_it_repeats()
     found = summary([*SOME, *again])
     assert found["all"] == summary(SOME)["all"]
     assert found["repeated"] == {"answers": 2, "same": 1}
+
+
+def test_where_the_time_went_is_told_by_level_and_part() -> None:
+    slow = replace(verdict("L1-003"), spent={"load": 2.0, "captions": 7.0})
+    assert pace(summary(SOME))[:2] == [
+        ("", "L1", "L3", "L4"),
+        ("tasks an hour", "360", "360", "360"),
+    ]
+    rows = {row[0]: row[1:] for row in pace(summary([*SOME, slow]))}
+    assert rows["s a task: load the program"] == ("2.0", "", "")
+    assert rows["s a task: its own pictures"] == ("7.0", "", "")
+    assert rows["s a task: the rest"] == ("1.0", "", "")
+    assert "s a task: time both" not in rows
+    assert "| tasks an hour | 360 | 360 | 360 |" in markdown(summary(SOME), "python -m engine")
 
 
 def test_verdicts_of_two_machines_or_two_label_sets_are_no_score() -> None:
