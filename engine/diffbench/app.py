@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +144,7 @@ def _score(
     except KeyboardInterrupt:
         console.say(f"\ninterrupted; this goes on with the task that was in work:\n  {line}")
         raise
-    return _summed_up(verdicts, chosen, left_out, folder, line)
+    return _summed_up(verdicts, chosen, left_out, folder, line, machine.versions)
 
 
 def _summed_up(
@@ -153,10 +153,12 @@ def _summed_up(
     left_out: dict[str, str],
     folder: Path,
     command: str,
+    versions: Mapping[str, str],
 ) -> dict[str, float]:
     if not verdicts:
         raise UsageError("no task has been scored yet; give bench.minutes more time")
-    found = summary.summary(verdicts, left_out) | {"command": command}
+    found = summary.summary(verdicts, left_out)
+    found |= {"command": command, "versions": dict(versions)}
     results.write_json(folder / "summary.json", json.loads(json.dumps(found)))
     text = summary.markdown(found, command)
     (folder / "summary.md").write_text(text, encoding="utf-8")

@@ -245,6 +245,8 @@ def markdown(found: dict[str, Any], command: str) -> str:
     text += [*_markdown(classes), ""]
     if rows := pace(found):
         text += [*_markdown(rows), ""]
+    if versions := found.get("versions"):
+        text += [", ".join(f"{name} {number}" for name, number in versions.items()) + ".", ""]
     return "\n".join(text)
 
 

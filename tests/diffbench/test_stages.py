@@ -23,7 +23,7 @@ from engine.specification import mismatches
 from tests.diffbench.mutants import MUTANTS
 from tests.diffbench.scripts import ANSWERS, Answer
 
-OVERRIDES = ("+bench=diffbench", "sandbox=process", "hw=cpu", "bench.looks=1")
+OVERRIDES = ("+bench=diffbench", "sandbox=process", "hw=cpu", "hw.threads=1", "bench.looks=1")
 
 
 @pytest.fixture(scope="module")
