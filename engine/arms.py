@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine import architectures, calibration, catalogue, controlnet, lora, models, program, prune
 from engine.asked import Asked
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 WARM_CALLS = 5
 """Most calls of a warm-up; it ends earlier once two in a row differ by less than 10 %."""
+
+NOT_COUNTED: Mapping[str, Any] = {"flops": None, "forwards": 0, "unknown": ()}
 
 
 @dataclass
@@ -115,6 +117,8 @@ class Arms:
         self.baseline = canonical(config.baseline.technique)
         self._pool = Pool(machine.device, folder / "logs", environment(config, machine))
         self._confined: Workers | None = None
+        self.counts = True
+        """Whether a warm-up counts operations; on a miniature that takes as long as four images."""
         self._base: Baseline | None = None
 
     def close(self) -> None:
@@ -210,7 +214,7 @@ class Arms:
                     self._refuse_slow_start(first)
                 # A program could know the picture of a request that it has seen.
                 again = self.asked.trials(salt + 1)[number][0] if salt else request
-                cost = worker.cost(again)
+                cost = worker.cost(again) if self.counts else NOT_COUNTED
                 known &= cost["flops"] is not None
                 flops += share * (cost["flops"] or 0)
                 images += share * len(request.cases)

@@ -63,6 +63,11 @@ class Asked:
         order = np.random.default_rng(seed).permutation(len(pool))
         return [pool[order[i % len(pool)]] for i in range(count)]
 
+    def seeded(self, seed: int) -> Asked:
+        """The same with another seed in place of ``search.seed``."""
+        search = dataclasses.replace(self._config.search, seed=seed)
+        return Asked(dataclasses.replace(self._config, search=search), self._inputs)
+
     def pairs(self, count: int, part: str, rng: np.random.Generator, salt: int = 0) -> Pairs:
         """Fresh requests over so many cases."""
         return Pairs(self.cases(count, part, salt), rng, self.shapes)

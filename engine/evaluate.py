@@ -197,15 +197,18 @@ class Evaluator:
         results.save(result, folder / "result.json")
         return result
 
-    def acceptance(self, blank: Result, text: str, folder: Path, repeat: int) -> Result:
-        """Measure a program on the 36 held-out prompts; ``repeat`` chooses the seeds.
+    def acceptance(
+        self, blank: Result, text: str, folder: Path, repeat: int, pairs: Pairs | None = None
+    ) -> Result:
+        """Measure a program on the 36 held-out prompts; ``repeat`` chooses the seeds, or ``pairs``
+        are what a program of ours is asked.
 
         Pictures are written under ``folder``; the result is returned, not written.
         """
         started, busy = time.monotonic(), self.accounts.total
         rng = self.asked.rng("acceptance", blank.trial, repeat)
         count = self.config.measure.acceptance_prompts
-        pairs = self.asked.pairs(count, "acceptance", rng)
+        pairs = pairs or self.asked.pairs(count, "acceptance", rng)
         try:
             if blank.untrusted:
                 result = self._untrusted.accept(blank, text, folder, repeat)

@@ -11,6 +11,7 @@ from engine import results, session
 from engine.evaluate import Evaluator
 from engine.genome import canonical
 from engine.models import CHECKPOINTS
+from engine.results import Result
 from engine.schema import Config
 
 Composed = Callable[..., Config]
@@ -75,3 +76,29 @@ def test_where_nothing_judges_an_image_all_images_are_timed(
     assert told.loss is None
     assert len(told.samples) == 2 * 4
     assert all(s.clocked for s in told.samples)
+
+
+@pytest.mark.parametrize("prompts", [2, 4])
+def test_whoever_knows_enough_after_some_prompts_has_no_more_drawn(
+    evaluator: Callable[..., Evaluator], prompts: int
+) -> None:
+    def enough(told: Result) -> str | None:
+        return "it is known" if len(told.samples) == 2 * prompts else None
+
+    with evaluator() as mine:
+        mine.enough = enough
+        told = mine.evaluate(0, FAST, "user")
+    assert (told.ok, told.rung, len(told.samples)) == (True, 0, 2 * prompts)
+    assert told.notes[-1] == f"stopped after {prompts} prompts: it is known"
+
+
+def test_operations_are_counted_where_they_are_asked_for(
+    composed: Composed, tmp_path: Path
+) -> None:
+    config = composed("+debug=tiny", "measure.search_prompts=2", "measure.scored_prompts=0")
+    with Evaluator(config, session.machine_of(config), tmp_path) as mine:
+        mine.arms.counts = False
+        told = mine.evaluate(0, FAST, "user")
+    assert told.ok
+    assert told.speedup is not None
+    assert (told.cost_flops, told.cost_base_flops) == (None, None)

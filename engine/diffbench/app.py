@@ -144,12 +144,13 @@ def _score(
     except KeyboardInterrupt:
         console.say(f"\ninterrupted; this goes on with the task that was in work:\n  {line}")
         raise
-    return _summed_up(verdicts, chosen, left_out, folder, line, machine.versions)
+    # Verdicts of earlier commands under this name may be of other tasks.
+    return _summed_up(verdicts, targets.tasks(), left_out, folder, line, machine.versions)
 
 
 def _summed_up(
     verdicts: Sequence[Verdict],
-    chosen: Sequence[Task],
+    tasks: Sequence[Task],
     left_out: dict[str, str],
     folder: Path,
     command: str,
@@ -162,7 +163,7 @@ def _summed_up(
     results.write_json(folder / "summary.json", json.loads(json.dumps(found)))
     text = summary.markdown(found, command)
     (folder / "summary.md").write_text(text, encoding="utf-8")
-    written = page.write(folder, verdicts, {t.id: t for t in chosen}, found, command)
+    written = page.write(folder, verdicts, {t.id: t for t in tasks}, found, command)
     console.show(_table(found))
     for line in summary.words(found):
         console.say(line)

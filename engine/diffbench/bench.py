@@ -19,12 +19,11 @@ from engine import catalogue, models, results
 from engine.arms import Baseline, Facts
 from engine.asked import Asked
 from engine.config import from_mapping
-from engine.diffbench import captions
+from engine.diffbench import captions, questions
 from engine.errors import TrialError
 from engine.evaluate import Evaluator
 from engine.inputs import Inputs, labels_of
 from engine.measure import quality
-from engine.requests import Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,15 +31,13 @@ if TYPE_CHECKING:
 
     from engine.diffbench.tasks import Task
     from engine.hardware import Machine
+    from engine.requests import Request
     from engine.schema import Config
     from engine.worker.conversation import Worker
     from engine.worker.evidence import Evidence
 
 SCORED = 10
 """Captions of stage 2 (the paper's number)."""
-KEY = "DiffBench"
-"""Begins the words that seeds follow from. No worker can read this file; whoever runs the scorer
-can."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +122,8 @@ class Bench:
             width=asked.width or entry["width"],
         )
         arms = self._open.arms
+        # A verdict is of times and pictures.
+        arms.counts = False
         labels = labels_of(Path(arms.location.path_or_id))
         arms.asked = self._open.asked = Asked(config, Inputs(sized, arms.folder, labels))
         self._task = task
@@ -134,17 +133,13 @@ class Bench:
 
     def number(self, task: Task, purpose: str, index: int = 0) -> int:
         """A number that belongs to a task, its version and a purpose, and to nothing else."""
-        words = f"{KEY}/{task.version}/{task.id}/{purpose}/{index}"
-        return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+        return questions.number(task.version, task.id, purpose, index)
 
     def requests(self, task: Task, purpose: str, count: int) -> list[Request]:
         """``count`` held-out captions with a seed each, the same whenever the task is scored."""
+        name = task.baseline if purpose == questions.LOSS and task.baseline else task.id
         asked = self.evaluator(task).asked
-        cases = asked.cases(count, "acceptance", salt=self.number(task, purpose) % 2**20)
-        return [
-            Request((dataclasses.replace(case, seed=None),), self.number(task, purpose, i) % 2**31)
-            for i, case in enumerate(cases)
-        ]
+        return questions.requests(asked, task.version, name, purpose, count)
 
     # --- programs at work
 

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from engine import catalogue, console, models, results
 from engine.config import CONF, from_mapping
-from engine.diffbench import baselines, captions, chance, labels
+from engine.diffbench import baselines, captions, chance, labels, questions
 from engine.diffbench.details import MAX_LOSS, VERSION
 from engine.diffbench.labels import Label, Labels
 from engine.errors import UsageError, line
+from engine.measure.paired import rounds_for
 from engine.results import Result
 from engine.strategy import nearest
 
@@ -281,11 +282,12 @@ def label_of(one: baselines.Baseline, asked: Asked, machine: Machine) -> Label |
     folder = asked.folder / one.id
     with Evaluator(config, machine, folder) as evaluator:
         if asked.objective == "time":
+            evaluator.arms.counts = False
             word = _control(evaluator)
             if word is not None:
                 return word
         told = _searched(evaluator, asked.settings)
-        return _confirmed(evaluator, told)
+        return _confirmed(evaluator, told, one)
 
 
 def _control(evaluator: Evaluator) -> str | None:
@@ -350,26 +352,30 @@ def hopeful(told: list[Result]) -> list[Result]:
     return sorted(able, key=lambda r: (-(r.speedup or 0), r.trial))
 
 
-def _confirmed(evaluator: Evaluator, told: list[Result]) -> Label | str:
-    """The fastest candidate that keeps its quality on other prompts with fresh seeds."""
+def _confirmed(evaluator: Evaluator, told: list[Result], one: baselines.Baseline) -> Label | str:
+    """The fastest candidate that keeps its quality on the captions that its tasks are scored on."""
     able = hopeful(told)
     for place, candidate in enumerate(able):
-        again = _again(evaluator, candidate)
+        again = _again(evaluator, candidate, one)
         if again.ok and again.loss is not None and again.loss <= CONFIRMED_LOSS:
             counted = evaluator.config.objective == "flops"
             return label_from(candidate, again, place, len(told), counted=counted)
     return f"of {len(told)} programs none was faster and kept its quality twice ({len(able)} once)"
 
 
-def _again(evaluator: Evaluator, candidate: Result) -> Result:
+def _again(evaluator: Evaluator, candidate: Result, one: baselines.Baseline) -> Result:
     folder = evaluator.folder / "confirmed" / str(candidate.trial)
     path = folder / "result.json"
     if path.exists():
         return results.load(path)
     source = evaluator.folder / str(candidate.trial) / "accelerated.py"
     blank = Result(candidate.trial, candidate.genome, candidate.key, candidate.origin)
-    with console.working(f"evaluation {candidate.trial + 1} again, with fresh seeds"):
-        again = evaluator.acceptance(blank, source.read_text(encoding="utf-8"), folder, 1)
+    count = evaluator.config.measure.acceptance_prompts
+    asked = questions.requests(evaluator.asked, VERSION, one.id, questions.LOSS, questions.PROMPTS)
+    pairs = questions.Fixed(asked[: 2 * rounds_for(count)], VERSION, one.id)
+    with console.working(f"evaluation {candidate.trial + 1} again, as its tasks are scored"):
+        text = source.read_text(encoding="utf-8")
+        again = evaluator.acceptance(blank, text, folder, 1, pairs)
     results.save(again, path)
     return again
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.attempts import Before, asked_again
 from engine.diffbench import bench as benches
-from engine.diffbench import foreign, looks
+from engine.diffbench import foreign, looks, questions
 from engine.diffbench.agreement import disagreements
 from engine.diffbench.verdicts import (
     ABSOLUTE,
@@ -33,7 +33,7 @@ from engine.diffbench.verdicts import (
 from engine.errors import TrialError
 from engine.honesty import Again, Suspicion, reasons
 from engine.measure import statistics
-from engine.measure.paired import Pairs, Series
+from engine.measure.paired import Series
 from engine.reading import NotPython, Reading, read
 from engine.reading.effective import filled
 from engine.results import Result
@@ -50,8 +50,6 @@ KEPT_SCORE = 0.90
 """Share of the reference's CLIP score that stage 2 asks for (paper.md, stage 2)."""
 REPEATED = 2
 """Captions that are asked three times, twice with one seed."""
-PROMPTS = 36
-"""Captions of one look at the speed; the loss is that of the first look."""
 CONTROL = Conditions("", None, "", "", 1, "")
 
 
@@ -290,9 +288,10 @@ class _Scoring:
         with self._on("baseline"):
             base = self.bench.base(self.task, goal.baseline, afresh=number > 0)
         evaluator = self.bench.evaluator(self.task)
-        count = 2 * math.ceil(PROMPTS / 2)
-        purpose = "loss" if number == 0 else f"look {number}"
-        pairs = _Fixed(self.bench.requests(self.task, purpose, count), self.bench, self.task)
+        count = 2 * math.ceil(questions.PROMPTS / 2)
+        purpose = questions.LOSS if number == 0 else f"look {number}"
+        asked = self.bench.requests(self.task, purpose, count)
+        pairs = questions.Fixed(asked, self.task.version, f"{self.task.id}/{purpose}")
         rng = evaluator.asked.rng("bench", number)
         folder = self.bench.folder / "work" / "look"
         try:
@@ -370,26 +369,3 @@ def speed(parts: list[Series]) -> statistics.Interval:
     }
     rounds = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0)
     return statistics.between_workers(rounds, statistics.TWO_PROGRAMS / math.sqrt(len(parts)))
-
-
-class _Fixed(Pairs):
-    """Requests that are fixed for the task; one that must be repeated gets a seed of its own."""
-
-    def __init__(self, requests: list[Any], bench: Bench, task: Task) -> None:
-        self._requests = list(requests)
-        self._again = 0
-        self._bench = bench
-        self._task = task
-
-    def draw(self, count: int) -> list[Any]:
-        drawn, self._requests = self._requests[:count], self._requests[count:]
-        return drawn
-
-    def again(self, requests: Any) -> list[Any]:
-        self._again += 1
-        return [
-            replace(
-                one, seed=self._bench.number(self._task, "again", 100 * self._again + i) % 2**31
-            )
-            for i, one in enumerate(requests)
-        ]

@@ -44,6 +44,10 @@ class Pairs:
     """Requests that no arm has seen: the cases in turn, each time with a fresh seed, in the shapes
     of the workload. A case with a seed of its own gets that one the first time."""
 
+    keeps_pictures = False
+    """Whether a round that is repeated keeps the requests and pictures of its first time, and takes
+    only the seconds of the last."""
+
     def __init__(
         self, cases: Sequence[Case], rng: np.random.Generator, shapes: Sequence[Shape] = ()
     ) -> None:
@@ -128,6 +132,7 @@ def measure(
     repeated = contaminated = 0
     allowed = int(np.ceil(REPEATED_SHARE * rounds)) if watch_load else 0
     done = 0
+    first: list[Timed] = []
     drawn = pairs.draw(2)
     while done < rounds:
         load = _OtherLoad([base.pid, candidate.pid])
@@ -135,10 +140,12 @@ def measure(
         if watch_load and load.share() > FOREIGN_SHARE:
             if repeated < allowed:
                 repeated += 1
+                first = first or timed
                 drawn = pairs.again(drawn)
                 continue
             contaminated += 1
-        kept += timed
+        kept += _shown(timed, first) if first and pairs.keeps_pictures else timed
+        first = []
         done += 1
         if done < rounds:
             drawn = pairs.draw(2)
@@ -161,6 +168,16 @@ def _round(
         answer = arms[name].generate(request)
         timed.append(Timed(name, number, position, request, answer.seconds, answer.images))
     return timed
+
+
+def _shown(timed: list[Timed], first: list[Timed]) -> list[Timed]:
+    """A round's seconds with the requests and pictures of another time that it ran."""
+    shown = {(t.arm, t.position // 2): t for t in first}
+    return [
+        replace(t, request=other.request, images=other.images)
+        for t in timed
+        for other in (shown[t.arm, t.position // 2],)
+    ]
 
 
 class _OtherLoad:

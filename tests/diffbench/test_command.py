@@ -10,6 +10,7 @@ import pytest
 from engine.config import from_mapping
 from engine.diffbench import app
 from engine.diffbench.agents import composed
+from engine.diffbench.runner import Run
 from tests.conftest import CommandLine
 
 
@@ -49,7 +50,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def struck(self: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app.Run, "go", struck)
+    monkeypatch.setattr(Run, "go", struck)
     typed = ("+bench=diffbench", "bench.contestant=rules", "bench.ids=[L1-002]", "hw=cpu")
     with pytest.raises(KeyboardInterrupt):
         app.run(from_mapping(composed(typed)), tmp_path / "mine", typed)

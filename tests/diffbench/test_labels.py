@@ -6,15 +6,18 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from engine.diffbench import baselines, labeller, labels, phrases, tasks
+from engine.diffbench import baselines, labeller, labels, phrases, questions, tasks
 from engine.diffbench.details import VERSION
 from engine.diffbench.labels import Label, Labels
 from engine.errors import UsageError
 from engine.genome import canonical
+from engine.measure.paired import Pairs
+from engine.requests import Case, Request
 from engine.results import Result
 from engine.specification import Target
 
@@ -128,6 +131,9 @@ def test_candidates_are_the_faster_ones_within_the_loss_fastest_first() -> None:
     assert [r.trial for r in labeller.hopeful(told)] == [1, 0]
 
 
+ONE = baselines.named("sd15-512-keep20")
+
+
 def test_what_is_slower_than_three_that_keep_their_quality_is_not_scored_further() -> None:
     told = [_told(n, speed, 0.02) for n, speed in enumerate((2.0, 3.0, 4.0))]
     slow = _told(3, 1.8, 0.2, rung=0, speedup_high=1.95, loss_low=-0.1)
@@ -152,19 +158,35 @@ def test_an_earlier_program_is_judged_alike_when_labelling_goes_on() -> None:
 
 
 class _Again:
-    """Stands in for the evaluator where a candidate is measured again: losses by trial."""
+    """Stands in for the evaluator, and for what it asks, where a candidate is measured again:
+    losses by trial."""
 
     def __init__(self, folder: Path, losses: dict[int, float]) -> None:
         self.folder = folder
         self.losses = losses
-        self.asked: list[int] = []
-        self.config = type("Config", (), {"objective": "time"})
+        self.trials: list[int] = []
+        measure = SimpleNamespace(acceptance_prompts=36)
+        self.config = SimpleNamespace(objective="time", measure=measure)
+        self.asked_for: list[Request] = []
         for trial in losses:
             (folder / str(trial)).mkdir()
             (folder / str(trial) / "accelerated.py").write_text("")
 
-    def acceptance(self, blank: Result, text: str, folder: Path, repeat: int) -> Result:
-        self.asked.append(blank.trial)
+    @property
+    def asked(self) -> _Again:
+        return self
+
+    def seeded(self, seed: int) -> _Again:
+        return self
+
+    def cases(self, count: int, part: str, salt: int) -> list[Case]:
+        return [Case(f"caption {n} of {part}") for n in range(count)]
+
+    def acceptance(
+        self, blank: Result, text: str, folder: Path, repeat: int, pairs: Pairs
+    ) -> Result:
+        self.trials.append(blank.trial)
+        self.asked_for = pairs.draw(100)
         return dataclasses.replace(
             blank,
             rung=2,
@@ -182,22 +204,30 @@ def test_the_next_best_takes_the_place_of_a_winner_that_loses_too_much_again(
 ) -> None:
     told = [_told(0, 4.0, 0.03), _told(1, 3.0, 0.02), _told(2, 2.0, 0.0)]
     again = _Again(tmp_path, {0: 0.041, 1: 0.04, 2: 0.0})
-    found = labeller._confirmed(again, told)  # type: ignore[arg-type]
+    found = labeller._confirmed(again, told, ONE)  # type: ignore[arg-type]
     assert isinstance(found, Label)
     assert (found.searched, found.passed_over, found.loss) == (3.0, 1, 0.04)
-    assert again.asked == [0, 1]
+    assert again.trials == [0, 1]
+
+
+def test_a_winner_is_confirmed_on_the_captions_of_its_tasks(tmp_path: Path) -> None:
+    again = _Again(tmp_path, {0: 0.0})
+    labeller._confirmed(again, [_told(0, 4.0, 0.03)], ONE)  # type: ignore[arg-type]
+    asked = questions.requests(again, VERSION, ONE.id, questions.LOSS, 36)  # type: ignore[arg-type]
+    assert again.asked_for == asked
+    assert len({one.seed for one in asked}) == 36
 
 
 def test_a_measurement_that_was_made_again_is_not_made_a_third_time(tmp_path: Path) -> None:
     told = [_told(0, 4.0, 0.03)]
     evaluator = _Again(tmp_path, {0: 0.0})
-    first = labeller._confirmed(evaluator, told)  # type: ignore[arg-type]
-    assert labeller._confirmed(evaluator, told) == first  # type: ignore[arg-type]
-    assert evaluator.asked == [0]
+    first = labeller._confirmed(evaluator, told, ONE)  # type: ignore[arg-type]
+    assert labeller._confirmed(evaluator, told, ONE) == first  # type: ignore[arg-type]
+    assert evaluator.trials == [0]
 
 
 def test_without_a_candidate_the_reason_is_said(tmp_path: Path) -> None:
-    found = labeller._confirmed(_Again(tmp_path, {0: 0.2}), [_told(0, 4.0, 0.03)])  # type: ignore[arg-type]
+    found = labeller._confirmed(_Again(tmp_path, {0: 0.2}), [_told(0, 4.0, 0.03)], ONE)  # type: ignore[arg-type]
     assert found == "of 1 programs none was faster and kept its quality twice (1 once)"
 
 

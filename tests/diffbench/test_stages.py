@@ -7,6 +7,7 @@ the difference.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from engine import session
 from engine.config import from_mapping
 from engine.diffbench.agents import composed
 from engine.diffbench.bench import Bench, unavailable
+from engine.diffbench.questions import LOSS
 from engine.diffbench.selection import pipeline_of
 from engine.diffbench.stages import Goal, score
 from engine.diffbench.tasks import Task, find, reference, tasks
@@ -86,6 +88,20 @@ def test_scripts_in_other_styles_pass_and_cheats_fail_by_name(bench: Bench, answ
     assert verdict.errors == (() if answer.error is None else (answer.error,)), verdict.reason
     assert verdict.passed == (answer.error is None)
     assert answer.said in verdict.reason
+
+
+def test_the_tasks_of_a_baseline_are_asked_the_same_for_their_loss(
+    bench: Bench, tmp_path: Path
+) -> None:
+    some = [t for t in tasks() if t.baseline == "sd15-512-keep20"]
+    assert len(some) == 6
+    asked = [bench.requests(task, LOSS, 36) for task in some]
+    assert all(one == asked[0] for one in asked)
+    first = [bench.requests(task, "captions", 10) for task in some]
+    assert all(a != b for a in first for b in first if a is not b)
+    config = from_mapping(composed((*OVERRIDES, "search.seed=7")))
+    with Bench(config, bench.machine, tmp_path, tmp_path / "cache") as other:
+        assert other.requests(some[0], LOSS, 36) == asked[0], "no key chooses the captions"
 
 
 def test_what_is_no_program_fails_as_such(bench: Bench) -> None:

@@ -87,6 +87,24 @@ def test_contaminated_rounds_are_repeated_within_the_budget_and_then_counted(
     assert len(set(book)) == len(book)
 
 
+def test_fixed_pairs_keep_the_pictures_of_a_rounds_first_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares = iter([1.0, 0.0, 0.0, 0.0])
+    monkeypatch.setattr(paired._OtherLoad, "share", lambda self: next(shares))
+    monkeypatch.setattr(Pairs, "keeps_pictures", True)
+    book: Book = []
+    rng = np.random.default_rng(0)
+    arms = FakeArm("base", 2.0, book), FakeArm("candidate", 1.0, book)
+    series = measure(*arms, Pairs([Case(str(i)) for i in range(4)], rng), 2, rng)
+    assert series.repeated == 1
+    first, again = [r for _, r in book[:4]], [r for _, r in book[4:8]]
+    assert {t.request for t in series.of("base")[:2]} == set(first)
+    assert not set(first) & set(again), "what was timed again is fresh"
+    known = {round(t.seconds - 2.0, 9) for t in series.of("base")[:2]}
+    assert known == {round(r.seed * 1e-12, 9) for r in again}, "the seconds are the last ones"
+
+
 def test_the_same_chance_gives_the_same_rounds() -> None:
     assert run(6, seed=3)[1] == run(6, seed=3)[1]
     assert run(6, seed=3)[1] != run(6, seed=4)[1]
