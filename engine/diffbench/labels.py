@@ -189,11 +189,16 @@ def _labelled(task: Task, found: Labels) -> Task:
 
 def main(arguments: Sequence[str]) -> int:
     """Label baselines; 0 if all that were asked for have a label, else 1."""
+    from engine import interrupt
     from engine.diffbench import labeller
     from engine.errors import line
 
     try:
-        return labeller.command(dict(map(_key_and_value, arguments)))
+        with interrupt.recognised():
+            return labeller.command(dict(map(_key_and_value, arguments)))
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing is lost, the same command goes on", file=sys.stderr)
+        return 130
     except UsageError as error:
         print(f"error: {line(error)}", file=sys.stderr)
         return 2

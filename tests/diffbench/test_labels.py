@@ -313,6 +313,17 @@ def test_wrong_words_on_the_command_line_give_one_line(
     assert said.count("\n") == 1
 
 
+def test_an_interrupted_labelling_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def struck(given: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(labeller, "command", struck)
+    assert labels.main(["name=some"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_committed_sets_belong_to_these_tasks_and_their_baselines() -> None:
     known = {one.id for one in baselines.baselines()}
     for name in labels.names():
@@ -360,6 +371,9 @@ def test_every_baseline_composes_to_its_own_steps_and_goal() -> None:
         assert config.goal.keep_steps == (one.keep is not None)
         assert config.goal.max_loss in (0.05, None)
         assert config.baseline.technique == {}
+        stated = f"guidance_scale={config.model.guidance_scale}"
+        # Else labels hold for other pictures than those that are scored.
+        assert stated in tasks.reference(next(t for t in tasks.tasks() if t.baseline == name))
         assert (config.measure.search_prompts, config.measure.scored_prompts) == (8, 28)
 
 
