@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from engine import session
 from engine.config import from_mapping
+from engine.diffbench import baselines, labeller
 from engine.diffbench.agents import composed
 from engine.diffbench.bench import Bench, unavailable
 from engine.diffbench.questions import LOSS
@@ -20,6 +23,8 @@ from engine.diffbench.selection import pipeline_of
 from engine.diffbench.stages import Goal, score
 from engine.diffbench.tasks import Task, find, reference, tasks
 from engine.diffbench.verdicts import Verdict
+from engine.evaluate import Evaluator
+from engine.genome import canonical
 from engine.reading import read
 from engine.specification import mismatches
 from tests.diffbench.mutants import MUTANTS
@@ -102,6 +107,25 @@ def test_the_tasks_of_a_baseline_are_asked_the_same_for_their_loss(
     config = from_mapping(composed((*OVERRIDES, "search.seed=7")))
     with Bench(config, bench.machine, tmp_path, tmp_path / "cache") as other:
         assert other.requests(some[0], LOSS, 36) == asked[0], "no key chooses the captions"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("genome", [{}, {"deepcache": {"interval": 3, "branch": 1}}], ids=str)
+def test_a_label_is_measured_on_the_pictures_that_are_scored(
+    bench: Bench, tmp_path: Path, genome: dict[str, dict[str, Any]]
+) -> None:
+    task = next(t for t in tasks() if t.baseline == "sd15-512-keep20")
+    asked = labeller._asked({"name": "some", "outputs": str(tmp_path)})
+    config = labeller.configuration(baselines.named("sd15-512-keep20"), asked, "cpu")
+    request = bench.requests(task, LOSS, 36)[0]
+    with Evaluator(config, bench.machine, tmp_path) as mine:
+        worker = mine.arms.load(genome, mine.arms.program(canonical(genome)))
+        measured = worker.generate(request).images[0]
+        worker.close()
+    with bench.loaded(task, reference(task, canonical(genome))) as worker:
+        scored = worker.generate(request).images[0]
+    # Numbers of threads may round in their own ways.
+    assert np.abs(measured.astype(int) - scored.astype(int)).mean() < 0.1
 
 
 def test_what_is_no_program_fails_as_such(bench: Bench) -> None:
