@@ -50,6 +50,8 @@ class Pictures:
     """CLIP scores (cosine times 100), one an image."""
     correct: tuple[bool | None, ...]
     """The exact checker's word on a miniature's images."""
+    seconds: tuple[float, ...] = ()
+    """Time of each image; none of pictures that were kept."""
 
     @property
     def mean(self) -> float:
@@ -179,7 +181,8 @@ class Bench:
 
     def drawn(self, task: Task, worker: Worker, requests: Sequence[Request]) -> Pictures:
         """The pictures of a program for these requests, scored."""
-        images = [worker.generate(request).images[0] for request in requests]
+        answers = [worker.generate(request) for request in requests]
+        images = [answer.images[0] for answer in answers]
         prompts = [request.prompts[0] for request in requests]
         scoring = self.evaluator(task).scoring
         scorer = scoring.scorer()
@@ -187,7 +190,8 @@ class Bench:
             raise RuntimeError(f"model {task.specification.model} has no scorer here")
         scores = scorer.scores(images, [scoring.text(prompt) for prompt in prompts])
         judged = quality.checker(images, prompts) if scoring.miniature else [None] * len(images)
-        return Pictures(tuple(prompts), tuple(images), tuple(scores), tuple(judged))
+        seconds = tuple(answer.seconds for answer in answers)
+        return Pictures(tuple(prompts), tuple(images), tuple(scores), tuple(judged), seconds)
 
     def seen(self, task: Task, text: str) -> Evidence:
         """What the worker sees of a reference program of the task's model in one image."""

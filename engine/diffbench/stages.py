@@ -257,6 +257,7 @@ class _Scoring:
                 request,
                 own.images[number],
                 self.bench.number(self.task, "reseeded", number) % 2**31,
+                own.seconds[number],
             )
             for number, request in enumerate(requests[:REPEATED])
         ]
