@@ -153,7 +153,9 @@ def asked_genome(asked: Specification) -> Genome:
     steps = asked.steps or int(catalogue.entry(asked.model)["steps"])
     if asked.scheduler is not None:
         solver = next(name for name, known in SCHEDULERS.items() if known == asked.scheduler)
-        found["sampler"] = {"name": solver, "steps": steps}
+        # As SD's own sampler does and SDXL's configuration says: whoever takes the scheduler over
+        # from the configuration must pass beside a reference, and trailing steps draw better.
+        found["sampler"] = {"name": solver, "steps": steps, "spacing": "leading"}
     for name, settings in asked.methods.items():
         genes = dict(settings)
         if "gate_step" in genes:
