@@ -51,8 +51,9 @@ class Location:
 def as_run(model: ModelConfig) -> ModelConfig:
     """The model with what its weights decide.
 
-    A miniature that stands for a published model brings its own size, prompts, scorer, prediction
-    and guidance, where nothing else was asked for; the steps stay those of the published model.
+    A miniature that stands for a published model brings its own size, prompts, scorer and
+    prediction, where nothing else was asked for; steps and guidance stay those of the published
+    model, as a program for it states them.
     Weights of random numbers have no scorer.
     """
     if model.weights == "mini" and model.mini in catalogue.names():
@@ -63,7 +64,7 @@ def as_run(model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, scorer=None) if unmeasured(model) else model
 
 
-_MINI = ("height", "width", "prompts", "scorer", "prediction", "guidance_scale")
+_MINI = ("height", "width", "prompts", "scorer", "prediction")
 
 
 def unmeasured(model: ModelConfig) -> str | None:

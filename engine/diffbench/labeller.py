@@ -268,12 +268,7 @@ def configuration(one: baselines.Baseline, asked: Asked, device: str) -> Config:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("config", overrides=overrides)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    config = from_mapping({str(key): value for key, value in plain.items()})
-    # Programs say the published guidance and are scored with it, whatever their miniature prefers.
-    guidance = float(catalogue.entry(one.model)["guidance_scale"])
-    return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, guidance_scale=guidance)
-    )
+    return from_mapping({str(key): value for key, value in plain.items()})
 
 
 def label_of(one: baselines.Baseline, asked: Asked, machine: Machine) -> Label | str:
