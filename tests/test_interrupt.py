@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from engine import interrupt
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Python's own handler: a shell has its background jobs ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def tidied_up_badly() -> None:
