@@ -16,6 +16,7 @@ import pytest
 
 from engine import handover, results
 from engine.results import Genome, Result
+from tests.agent.evolve import searched
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("+sweep=ga", "+debug=tiny", "objective=flops", "study=s")
@@ -65,17 +66,6 @@ def family(process: subprocess.Popen[str], within_s: float = 100) -> list[psutil
 def alive(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
     _, left = psutil.wait_procs(processes, timeout=within_s)
     return [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def searched(folder: Path) -> dict[int, Result]:
-    """The results that the search saw, by trial."""
-    found = {}
-    for path in folder.glob("*/result.json"):
-        if path.parent.name.isdigit():
-            earlier = path.with_name("search.json")
-            result = results.load(earlier if earlier.exists() else path)
-            found[result.trial] = result
-    return found
 
 
 def essence(found: dict[int, Result]) -> list[tuple[Any, ...]]:

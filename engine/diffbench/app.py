@@ -68,16 +68,12 @@ def _list(chosen: Sequence[Task], folder: Path) -> None:
     path = folder / "tasks.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text(chosen), encoding="utf-8")
-    console.say(f"{_tasks(len(chosen))}: {path}")
+    console.say(f"{summary.counted(len(chosen))}: {path}")
 
 
 def _say_unlabelled(count: int) -> None:
     if count:
-        console.say(f"left out: {_tasks(count)} of L4 and L5; they need bench.labels=NAME")
-
-
-def _tasks(count: int) -> str:
-    return f"{count} task" if count == 1 else f"{count} tasks"
+        console.say(f"left out: {summary.counted(count)} of L4 and L5; they need bench.labels=NAME")
 
 
 def _contestant(config: Config, chosen: Sequence[Task]) -> Contestant:
@@ -112,11 +108,11 @@ def _score(
     }
     runnable = [task for task in chosen if task.id not in left_out]
     for why in sorted(set(left_out.values())):
-        console.say(f"left out: {_tasks(list(left_out.values()).count(why))}, {why}")
+        console.say(f"left out: {summary.counted(list(left_out.values()).count(why))}, {why}")
     if (warning := targets.foreign(machine)) and any(task.level > 3 for task in runnable):
         console.say(f"warning: {warning}")
     if not runnable:
-        raise UsageError(f"none of {_tasks(len(chosen))} can be run here; see above")
+        raise UsageError(f"none of {summary.counted(len(chosen))} can be run here; see above")
     met = Conditions(
         version=runnable[0].version,
         labels=targets.name if any(task.level > 3 for task in runnable) else None,

@@ -142,6 +142,7 @@ class Script:
             return self._called(functools.partial(original, pipe), pipe, args, kwargs)
 
         self._armed.add(owner)
+        # Held for every object of the class, whoever made it.
         owner.__call__ = call  # type: ignore[method-assign]
 
     def _on_instance(self, pipe: Any, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,9 +1,10 @@
 """Targets of L4 and L5: sets of labels, and what they make of the tasks.
 
 A label is the fastest program that the frozen labeller (:mod:`engine.diffbench.labeller`) found for
-a baseline within the allowed loss, as it was measured again with fresh seeds. *Medium* is
-:data:`MARGIN` of the lower end of that speed-up, *easy* and *hard* are shares of it. A set belongs
-to one kind of machine and to one version of the tasks; it lies in ``data/labels/NAME.json``.
+a baseline within the allowed loss, as it was measured again on what its tasks are scored on.
+*Medium* is :data:`MARGIN` of the lower end of that speed-up, *easy* and *hard* are shares of it.
+A set belongs to one kind of machine and to one version of the tasks; it lies in
+``data/labels/NAME.json``.
 
     python -m engine.diffbench.labels name=NAME                       all baselines, or go on
     python -m engine.diffbench.labels name=NAME 'baselines=[sd15-512,sd15-512-keep30]'
@@ -39,7 +40,7 @@ solution."""
 
 @dataclass(frozen=True)
 class Label:
-    """The best that the labeller found for one baseline, measured again with fresh seeds.
+    """The best that the labeller found for one baseline, measured again as its tasks are scored.
 
     Speed-ups are against the baseline, ``loss`` is a share, times are medians in seconds an image.
     """
@@ -190,12 +191,12 @@ def _labelled(task: Task, found: Labels) -> Task:
 def main(arguments: Sequence[str]) -> int:
     """Label baselines; 0 if all that were asked for have a label, else 1."""
     from engine import interrupt
-    from engine.diffbench import labeller
+    from engine.diffbench import labelling
     from engine.errors import line
 
     try:
         with interrupt.recognised():
-            return labeller.command(dict(map(_key_and_value, arguments)))
+            return labelling.command(dict(map(_key_and_value, arguments)))
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is lost, the same command goes on", file=sys.stderr)
         return 130

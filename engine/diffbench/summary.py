@@ -203,6 +203,11 @@ def _cell(part: dict[str, Any] | None) -> str:
     return f"{100 * part['passed'] / part['of']:.2f} ({part['passed']}/{part['of']})"
 
 
+def counted(count: int) -> str:
+    """A number of tasks in words."""
+    return f"{count} task" if count == 1 else f"{count} tasks"
+
+
 def words(found: dict[str, Any]) -> list[str]:
     """The lines that must stand beside a score."""
     met = found["conditions"]
@@ -217,10 +222,8 @@ def words(found: dict[str, Any]) -> list[str]:
     ]
     if found["left_out"]:
         count = len(found["left_out"])
-        words = "1 task" if count == 1 else f"{count} tasks"
-        lines.append(
-            f"{words} could not be run here and {'is' if count == 1 else 'are'} not counted."
-        )
+        are = "is" if count == 1 else "are"
+        lines.append(f"{counted(count)} could not be run here and {are} not counted.")
     if found["repeated"]:
         same = found["repeated"]
         lines.append(f"Scored again: the same verdict for {same['same']} of {same['answers']}.")

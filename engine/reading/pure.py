@@ -175,7 +175,8 @@ def _zip(args: Arguments, keywords: Mapped, node: ast.AST, run: Run) -> Any:
     known = [items for items in lists if items is not None]
     if len(known) < len(lists):
         count = min((len(items) for items in known), default=1)
-        lists = [i if i is not None else [derived("", v)] * count for i, v in zip(lists, args)]  # noqa: B905
+        pairs = zip(lists, args, strict=True)
+        lists = [i if i is not None else [derived("", v)] * count for i, v in pairs]
     return Sequence(zip(*[items or [] for items in lists], strict=False))
 
 

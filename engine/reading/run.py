@@ -188,7 +188,7 @@ def merge(run: Run, first: State, second: State, choose: Callable[[Any, Any], An
     for box in {**first, **second}:
         one, other = first.get(box), second.get(box)
         if one is None or other is None:
-            box.state = dict(one if other is None else other)  # type: ignore[arg-type]
+            box.state = {**(one or {}), **(other or {})}
             continue
         joined = {**one, **other}
         for name in joined:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.diffbench import baselines, labeller, labels, phrases, questions, tasks
+from engine.diffbench import baselines, labeller, labelling, labels, phrases, questions, tasks
 from engine.diffbench.details import VERSION
 from engine.diffbench.labels import Label, Labels
 from engine.errors import UsageError
@@ -281,8 +281,8 @@ def test_a_set_is_not_mixed_with_other_settings_or_machines() -> None:
         ({"machine": {**SET.machine, "profile": "cpu-other-4c"}}, "machine was"),
     ):
         with pytest.raises(UsageError, match=word):
-            labeller._require_same(dataclasses.replace(SET, **changed), SET)
-    labeller._require_same(SET, SET)
+            labelling._require_same(dataclasses.replace(SET, **changed), SET)
+    labelling._require_same(SET, SET)
 
 
 def test_what_departs_from_the_frozen_labeller_is_marked() -> None:
@@ -319,7 +319,7 @@ def test_an_interrupted_labelling_says_how_to_go_on(
     def struck(given: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(labeller, "command", struck)
+    monkeypatch.setattr(labelling, "command", struck)
     assert labels.main(["name=some"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -363,7 +363,7 @@ def test_a_size_is_scaled_as_the_mapping_of_programs_scales_it(asked: int, small
 
 
 def test_every_baseline_composes_to_its_own_steps_and_goal() -> None:
-    asked = labeller._asked({"name": "some"})
+    asked = labelling._asked({"name": "some"})
     for name in ("sd15-512-keep25", "sd21-768x576", "dit-256"):
         one = baselines.named(name)
         config = labeller.configuration(one, asked, "cpu")

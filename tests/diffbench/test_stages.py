@@ -15,7 +15,7 @@ import pytest
 
 from engine import session
 from engine.config import from_mapping
-from engine.diffbench import baselines, labeller
+from engine.diffbench import baselines, labeller, labelling
 from engine.diffbench.agents import composed
 from engine.diffbench.bench import Bench, unavailable
 from engine.diffbench.questions import LOSS
@@ -115,7 +115,7 @@ def test_a_label_is_measured_on_the_pictures_that_are_scored(
     bench: Bench, tmp_path: Path, genome: dict[str, dict[str, Any]]
 ) -> None:
     task = next(t for t in tasks() if t.baseline == "sd15-512-keep20")
-    asked = labeller._asked({"name": "some", "outputs": str(tmp_path)})
+    asked = labelling._asked({"name": "some", "outputs": str(tmp_path)})
     config = labeller.configuration(baselines.named("sd15-512-keep20"), asked, "cpu")
     request = bench.requests(task, LOSS, 36)[0]
     with Evaluator(config, bench.machine, tmp_path) as mine:
