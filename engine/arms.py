@@ -92,9 +92,13 @@ class Arms:
     """Starts and warms programs of one configuration; holds the workers and the accounts.
 
     Close it, so that no worker is left. ``folder`` receives the workers' logs and ``baseline/``.
+    ``counts`` says whether a warm-up counts operations; on a miniature that takes as long as four
+    images.
     """
 
-    def __init__(self, config: Config, machine: Machine, folder: Path) -> None:
+    def __init__(
+        self, config: Config, machine: Machine, folder: Path, *, counts: bool = True
+    ) -> None:
         self.config = config
         self.machine = machine
         self.folder = folder
@@ -117,8 +121,7 @@ class Arms:
         self.baseline = canonical(config.baseline.technique)
         self._pool = Pool(machine.device, folder / "logs", environment(config, machine))
         self._confined: Workers | None = None
-        self.counts = True
-        """Whether a warm-up counts operations; on a miniature that takes as long as four images."""
+        self._counts = counts
         self._base: Baseline | None = None
 
     def close(self) -> None:
@@ -214,7 +217,7 @@ class Arms:
                     self._refuse_slow_start(first)
                 # A program could know the picture of a request that it has seen.
                 again = self.asked.trials(salt + 1)[number][0] if salt else request
-                cost = worker.cost(again) if self.counts else NOT_COUNTED
+                cost = worker.cost(again) if self._counts else NOT_COUNTED
                 known &= cost["flops"] is not None
                 flops += share * (cost["flops"] or 0)
                 images += share * len(request.cases)

@@ -46,13 +46,25 @@ class Evaluator:
 
     ``folder`` receives one folder a trial, and ``baseline/`` with the baseline's program. Close
     it, or use it in a ``with``, so that no worker is left.
+
+    ``counts`` says whether operations are counted. ``enough`` is asked of what is known after the
+    timed prompts, and after the first of them: why no more needs to be known, in words, or None. A
+    search for a front has no such question.
     """
 
-    def __init__(self, config: Config, machine: Machine, folder: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        machine: Machine,
+        folder: Path,
+        *,
+        counts: bool = True,
+        enough: Callable[[Result], str | None] | None = None,
+    ) -> None:
         self.config = config
         self.machine = machine
         self.folder = folder
-        self.arms = Arms(config, machine, folder)
+        self.arms = Arms(config, machine, folder, counts=counts)
         self.accounts = self.arms.accounts
         self.asked = self.arms.asked
         self.unmeasured = models.unmeasured(config.model)
@@ -76,9 +88,7 @@ class Evaluator:
         self._drawn = Drawn(
             folder / "baseline" / "scored", pairs.draw(scored) if pairs else [], self.accounts
         )
-        self.enough: Callable[[Result], str | None] | None = None
-        """Asked of what is known after the timed prompts, and after the first of them: why no more
-        needs to be known, in words, or None. A search for a front leaves it unset."""
+        self._enough = enough
         self._drift: float | None = None
         self._untrusted = Untrusted(self)
 
@@ -144,16 +154,16 @@ class Evaluator:
             few = rounds_for(self.config.measure.first_prompts)
             first = self.rounds(base, worker, pairs, few, rng)
             result = self.result(blank, [first], 0, facts, worker, folder)
-            why = self.hopeless(result) or (self.enough and self.enough(result))
+            why = self.hopeless(result) or (self._enough and self._enough(result))
             if why is not None:
                 return _stopped(result, self.config.measure.first_prompts, why)
             rest = rounds_for(count) - few
             parts = [first]
             if rest > 0:
                 parts.append(self.rounds(base, worker, pairs, rest, rng, few))
-            if rest > 0 and self.enough is not None:
+            if rest > 0 and self._enough is not None:
                 result = self.result(blank, parts, 0, facts, worker, folder)
-                if (why := self.enough(result)) is not None:
+                if (why := self._enough(result)) is not None:
                     return _stopped(result, count, why)
             # What is no faster never stands on a front, whatever its loss. (Counted costs must not
             # depend on a clock.)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ FAST = canonical({"sampler": {"name": "dpmpp_2m", "steps": 5}})
 
 @pytest.fixture
 def evaluator(composed: Composed, tmp_path: Path) -> Callable[..., Evaluator]:
-    def make(*overrides: str) -> Evaluator:
+    def make(*overrides: str, **settings: Any) -> Evaluator:
         config = composed(*TINY, *overrides)
-        return Evaluator(config, session.machine_of(config), tmp_path)
+        return Evaluator(config, session.machine_of(config), tmp_path, **settings)
 
     return make
 
@@ -85,8 +86,7 @@ def test_whoever_knows_enough_after_some_prompts_has_no_more_drawn(
     def enough(told: Result) -> str | None:
         return "it is known" if len(told.samples) == 2 * prompts else None
 
-    with evaluator() as mine:
-        mine.enough = enough
+    with evaluator(enough=enough) as mine:
         told = mine.evaluate(0, FAST, "user")
     assert (told.ok, told.rung, len(told.samples)) == (True, 0, 2 * prompts)
     assert told.notes[-1] == f"stopped after {prompts} prompts: it is known"
@@ -96,8 +96,7 @@ def test_operations_are_counted_where_they_are_asked_for(
     composed: Composed, tmp_path: Path
 ) -> None:
     config = composed("+debug=tiny", "measure.search_prompts=2", "measure.scored_prompts=0")
-    with Evaluator(config, session.machine_of(config), tmp_path) as mine:
-        mine.arms.counts = False
+    with Evaluator(config, session.machine_of(config), tmp_path, counts=False) as mine:
         told = mine.evaluate(0, FAST, "user")
     assert told.ok
     assert told.speedup is not None

@@ -116,7 +116,9 @@ class Bench:
         config = self.config_of(task)
         if self._open is None or self._open.config != config:
             self.close()
-            self._open = Evaluator(config, self.machine, self.folder / "work" / config.model.name)
+            folder = self.folder / "work" / config.model.name
+            # A verdict is of times and pictures.
+            self._open = Evaluator(config, self.machine, folder, counts=False)
         asked, entry = task.specification, catalogue.entry(task.specification.model)
         sized = dataclasses.replace(
             config.model,
@@ -124,8 +126,6 @@ class Bench:
             width=asked.width or entry["width"],
         )
         arms = self._open.arms
-        # A verdict is of times and pictures.
-        arms.counts = False
         labels = labels_of(Path(arms.location.path_or_id))
         arms.asked = self._open.asked = Asked(config, Inputs(sized, arms.folder, labels))
         self._task = task

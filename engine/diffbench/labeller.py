@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.evaluate import Evaluator
     from engine.hardware import Machine
     from engine.schema import Config
+    from engine.search.ledger import Results
 
 CONFIRMED_LOSS = 0.04
 """Loss that a winner may have when it is measured again: below the limit, since it was chosen on
@@ -117,19 +118,27 @@ def configuration(one: baselines.Baseline, asked: Asked, device: str) -> Config:
 def label_of(one: baselines.Baseline, asked: Asked, machine: Machine) -> Label | str:
     """The label of a baseline, or why it has none."""
     from engine.evaluate import Evaluator
+    from engine.search.ledger import Results
 
     config = configuration(one, asked, machine.device)
     why = models.unmeasured(config.model)
     if why is not None or config.model.scorer is None:
         return f"quality is not measured: {why or 'the model names no scorer'}"
     folder = asked.folder / one.id
-    with Evaluator(config, machine, folder) as evaluator:
-        if asked.objective == "time":
-            evaluator.arms.counts = False
+    book = Results(folder)
+    timed = asked.objective == "time"
+    with Evaluator(
+        config,
+        machine,
+        folder,
+        counts=not timed,
+        enough=lambda result: beaten(result, book.read()),
+    ) as evaluator:
+        if timed:
             word = _control(evaluator)
             if word is not None:
                 return word
-        told = _searched(evaluator, asked.settings)
+        told = _searched(evaluator, book, asked.settings)
         return _confirmed(evaluator, told, one)
 
 
@@ -147,17 +156,14 @@ def _control(evaluator: Evaluator) -> str | None:
     return None
 
 
-def _searched(evaluator: Evaluator, settings: Settings) -> list[Result]:
+def _searched(evaluator: Evaluator, book: Results, settings: Settings) -> list[Result]:
     """All evaluations, those of an earlier run taken as they are."""
     from engine.genome import key
     from engine.scope import search_space
     from engine.search import searcher
-    from engine.search.ledger import Results
 
     here = search_space(evaluator.config, evaluator.arms)
     ask = searcher("tpe", here, evaluator.config.search.seed, max_loss=MAX_LOSS)
-    book = Results(evaluator.folder)
-    evaluator.enough = lambda result: beaten(result, book.read())
     for trial in range(settings.evaluations):
         told = book.read()
         if any(result.trial == trial for result in told):
