@@ -36,6 +36,8 @@ WHAT = {
     "scenes of coloured shapes where the edges are",
 }
 UNSEEN = """15 % of the captions, chosen by a hash, were never trained on."""
+GUIDED = """
+Its hidden tokens learned to tell what sdxl-mini's U-Net knows (`engine/minis/alignment.py`)."""
 ALL_CLASSES = """All 72 classes were trained: one that was not would have no meaning. The places
 and sizes of the objects are new in every image."""
 
@@ -152,7 +154,7 @@ def _made(name: str, training: dict[str, Any]) -> str:
 `python -m engine.minis.train {name} preset={training["preset"]}` on {training["device"]}
 ({precision}, torch {training["torch"]}): {parts}; {training["parameters"] / 1e6:.2f} M trained
 parameters. The data are {training["pool"]} scenes rendered by `engine/minis/scenes.py`.
-{ALL_CLASSES if name == "dit-mini" else UNSEEN}
+{ALL_CLASSES if name == "dit-mini" else UNSEEN}{GUIDED if name == "pixart-mini" else ""}
 Weights are stored in fp16.{training.get("note", "")}"""
 
 

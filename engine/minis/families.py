@@ -132,7 +132,7 @@ def copy_encoder(controlnet: ControlNetModel, unet: UNet2DConditionModel) -> lis
 
 
 def build_pixart() -> PixArtTransformer2DModel:
-    """PixArt's transformer on 64 tokens of 2 x 2 latents, about 0.7 M parameters; its second four
+    """PixArt's transformer on 64 tokens of 2 x 2 latents, about 1.0 M parameters; its second four
     output channels are the learned variance."""
     from diffusers import PixArtTransformer2DModel
 
@@ -140,7 +140,7 @@ def build_pixart() -> PixArtTransformer2DModel:
         sample_size=LATENT,
         in_channels=CHANNELS,
         out_channels=2 * CHANNELS,
-        num_layers=4,
+        num_layers=6,
         num_attention_heads=6,
         attention_head_dim=16,
         cross_attention_dim=96,

@@ -26,10 +26,13 @@ class Schedule:
     rate: float
     average: float = 0.0
     """Decay of the exponential moving average of the weights; 0 keeps the last weights."""
+    matrices: float = 0.0
+    """Muon's learning rate for the matrices in transformer blocks; 0 leaves them to AdamW."""
 
-    def rate_at(self, step: int) -> float:
+    def share_at(self, step: int) -> float:
+        """The share of its full learning rate that an optimizer has at a step."""
         warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-        return self.rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
 def train(
@@ -48,25 +51,28 @@ def train(
     """
     import torch
 
-    optimizer = torch.optim.AdamW(module.parameters(), lr=schedule.rate, weight_decay=0.01)
+    optimizers = _optimizers(module, schedule)
+    full = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     mean = {n: p.detach().clone() for n, p in module.named_parameters()}
     first, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         device = next(module.parameters()).device
         mean = {name: value.to(device) for name, value in state["mean"].items()}
         first, spent = state["step"], state["seconds"]
     started = saved = time.monotonic()
     for step in range(first, schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate_at(step)
+        for optimizer, rate in zip(optimizers, full, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule.share_at(step)
         loss = loss_at(step)
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         if schedule.average:
             # A young average follows closely, else it would remember the initial weights.
             decay = min(schedule.average, (step + 1) / (step + 10))
@@ -78,7 +84,7 @@ def train(
         if last or now - saved > SAVE_EVERY_S:
             saved = now
             seconds = spent + now - started
-            _save(module, optimizer, mean, step + 1, seconds, checkpoint)
+            _save(module, optimizers, mean, step + 1, seconds, checkpoint)
             left = (now - started) / (step + 1 - first) * (schedule.steps - step - 1)
             print(
                 f"{title}: step {step + 1}/{schedule.steps}, loss {loss.item():.4f}, "
@@ -93,9 +99,40 @@ def train(
                 parameter.copy_(mean[name])
 
 
+def _optimizers(module: torch.nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """AdamW for what trains, and Muon (Jordan et al. 2024) for the blocks' matrices if asked for.
+
+    With updates as large as AdamW's (Liu et al. 2025, section 2.2), so that one order of rates
+    serves both.
+    """
+    import torch
+
+    trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    matrices = {
+        name: value
+        for name, value in trained.items()
+        if schedule.matrices and "transformer_blocks." in name and name.endswith(".weight")
+        if value.ndim == 2
+    }
+    others = [value for name, value in trained.items() if name not in matrices]
+    chosen: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=schedule.rate, weight_decay=0.01)
+    ]
+    if matrices:
+        chosen.append(
+            torch.optim.Muon(
+                list(matrices.values()),
+                lr=schedule.matrices,
+                weight_decay=0.0,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return chosen
+
+
 def _save(
     module: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     mean: dict[str, torch.Tensor],
     step: int,
     seconds: float,
@@ -108,7 +145,7 @@ def _save(
     torch.save(
         {
             "module": module.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "mean": mean,
             "step": step,
             "seconds": seconds,

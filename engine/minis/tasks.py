@@ -48,6 +48,8 @@ class Task:
     target: Literal["v", "flow"]
     parts: Callable[[Any], dict[str, Any]]
     extra: Callable[[NDArray[np.intp]], Tensors] | None = None
+    beside: Callable[[torch.Tensor, torch.Tensor, Tensors], torch.Tensor] | None = None
+    """A further loss of the prediction just made, from the same arguments."""
 
 
 def load_shared(checkpoints: Path, place: Place) -> Shared:
@@ -75,7 +77,7 @@ def build(
     if name.endswith("-controlnet"):
         return _controlnet(name, shared, pool, captions, place, root)
     if name == "pixart-mini":
-        return _pixart(shared, captions, place)
+        return _pixart(shared, captions, place, root)
     if name == "dit-mini":
         return _dit(shared, captions, place)
     return _flow(name, shared, captions, place, root)
@@ -242,21 +244,40 @@ def t5_table(tokenizer: Any, captions: list[str], place: Place) -> Tensors:
     return {"ids": out.input_ids.to(place.device), "mask": out.attention_mask.to(place.device)}
 
 
-def _pixart(shared: Shared, captions: list[str], place: Place) -> Task:
-    """The transformer and its T5 together, by v-prediction."""
+def _pixart(shared: Shared, captions: list[str], place: Place, root: Path) -> Task:
+    """The transformer on the words of its T5, which learned to read before and stays as it is, as
+    in the published recipe (Chen et al. 2023, section 2.3); by v-prediction, aligned with
+    sdxl-mini's U-Net."""
     import torch
+    from diffusers import UNet2DConditionModel
+
+    from engine.minis.alignment import Alignment
 
     tokenizer = families.build_t5_tokenizer()
+    transformer = quiet(families.build_pixart())
+    unet: Any = UNet2DConditionModel.from_pretrained(
+        root / "sdxl-mini" / "unet", dtype=torch.float32
+    )
+    unet = _placed(unet, place).requires_grad_(False)
+    alignment = Alignment(
+        transformer,
+        unet,
+        lambda noisy, times, rows: unet(noisy, times, **_sdxl_words(rows)),
+        pipelines.build_scheduler("pixart-mini").alphas_cumprod,
+        pipelines.build_scheduler("sdxl-mini").alphas_cumprod,
+    )
     module = torch.nn.ModuleDict(
         {
-            "transformer": quiet(families.build_pixart()),
+            "transformer": transformer,
             "text_encoder": families.build_t5(tokenizer),
+            "heads": alignment.heads,
         }
     )
     module = _placed(module, place)
 
     def predict(noisy: torch.Tensor, times: torch.Tensor, rows: Tensors) -> torch.Tensor:
-        words = module["text_encoder"](rows["ids"], attention_mask=rows["mask"])[0]
+        with torch.no_grad():
+            words = module["text_encoder"](rows["ids"], attention_mask=rows["mask"])[0]
         guess: torch.Tensor = module["transformer"](
             noisy,
             encoder_hidden_states=words,
@@ -268,7 +289,7 @@ def _pixart(shared: Shared, captions: list[str], place: Place) -> Task:
 
     return Task(
         module=module,
-        table=t5_table(tokenizer, captions, place),
+        table=t5_table(tokenizer, captions, place) | _sdxl_table(shared, captions, place),
         predict=predict,
         target="v",
         parts=lambda m: {
@@ -277,6 +298,7 @@ def _pixart(shared: Shared, captions: list[str], place: Place) -> Task:
             "text_encoder": m["text_encoder"],
             "transformer": m["transformer"],
         },
+        beside=alignment.loss,
     )
 
 

@@ -202,7 +202,9 @@ def _run(name: str, options: dict[str, str]) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = Path(options["work"] or ROOT / "outputs" / "train" / f"{name}-{options['preset']}")
     out = Path(options["out"] or CHECKPOINTS / name)
-    place = Place(device, "bfloat16" in fast_dtypes(device), work)
+    beside = name != "sd-mini" and options["preset"] != RANDOM
+    half = denoisers.PRESETS[name][options["preset"]].half if beside else True
+    place = Place(device, half and "bfloat16" in fast_dtypes(device), work)
     print(
         f"training {name}, preset {options['preset']}, on {device} "
         f"({'bfloat16' if place.half else 'float32'}); work folder {work}",
