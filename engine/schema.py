@@ -211,7 +211,7 @@ class BenchConfig:
     do: Annotated[str | None, OneOf(("run", "export", "score", "serve"))] = None
     """What ``+bench=`` asked for; null runs no benchmark."""
     name: str | None = None
-    contestant: Annotated[str, OneOf(("agent", "rules"))] = "agent"
+    contestant: Annotated[str, OneOf(("agent", "rules", "reference"))] = "agent"
     levels: Annotated[Sequence[int], BENCH_LEVELS] = ()
     ids: Annotated[Sequence[str], BENCH_IDS] = ()
     sample: Annotated[int | None, Within(1, 604)] = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine import console, interrupt, results, session
 from engine.diffbench import page, selection, submissions, summary
 from engine.diffbench.bench import Bench, unavailable
-from engine.diffbench.contestants import Contestant, Rules, Submitted
+from engine.diffbench.contestants import Contestant, References, Rules, Submitted
 from engine.diffbench.runner import Run
 from engine.diffbench.targets import Targets
 from engine.diffbench.verdicts import Conditions, Verdict
@@ -45,7 +45,7 @@ def run(config: Config, folder: Path, arguments: Sequence[str]) -> dict[str, flo
 
         serve(config, chosen, folder)
         return None
-    contestant = _contestant(config, chosen)
+    contestant = _contestant(config, targets)
     if isinstance(contestant, Submitted):
         chosen = [task for task in chosen if contestant.has(task.id)]
         if not chosen:
@@ -76,7 +76,7 @@ def _say_unlabelled(count: int) -> None:
         console.say(f"left out: {summary.counted(count)} of L4 and L5; they need bench.labels=NAME")
 
 
-def _contestant(config: Config, chosen: Sequence[Task]) -> Contestant:
+def _contestant(config: Config, targets: Targets) -> Contestant:
     if config.bench.do == "score":
         if config.bench.submissions is None:
             raise UsageError("+bench=score needs bench.submissions=FILE; docs/diffbench-run.md")
@@ -87,6 +87,8 @@ def _contestant(config: Config, chosen: Sequence[Task]) -> Contestant:
         return Submitted(f"submissions {path.name}", found)
     if config.bench.contestant == "rules":
         return Rules()
+    if config.bench.contestant == "reference":
+        return References(targets)
     from engine.diffbench.agents import Agent
 
     return Agent(config)

@@ -1,12 +1,18 @@
-"""Who answers: an agent, or the rules. A contestant sees the request and nothing else of a task."""
+"""Who answers: an agent, or the rules. A contestant sees the request and nothing else of a task.
+
+The references are none: they know the tasks, and show what a benchmark's own answers reach.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine.diffbench.submissions import Submission
+
+if TYPE_CHECKING:
+    from engine.diffbench.targets import Targets
 
 
 class Contestant(Protocol):
@@ -45,6 +51,21 @@ class Rules:
         text = program.generate(subject(asked), genome, describe(genome))
         seconds = time.monotonic() - started
         return Submission(task, text, calls=0, tokens=0, cost=0.0, seconds=seconds)
+
+
+class References:
+    """The program behind each task: on L4 and L5 that of the label, which reaches easy and medium
+    where the benchmark is sound."""
+
+    name = "the references (a check of the benchmark, no score)"
+
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
+        self._tasks = {task.id: task for task in targets.tasks()}
+
+    def answer(self, task: str, request: str, folder: Path) -> Submission:
+        text = self._targets.reference(self._tasks[task])
+        return Submission(task, text, calls=0, tokens=0, cost=0.0, seconds=0.0)
 
 
 class Submitted:

@@ -41,7 +41,9 @@ class Targets:
             return None
         if self.labels is None:
             return "L4 and L5 need targets: type bench.labels=NAME"
-        why = self.labels.failed.get(task.baseline or "", "not labelled yet")
+        why = self.labels.failed.get(task.baseline or "")
+        if why is None:
+            return f"their baselines have no label in {self.labels.name} yet"
         return f"no target for {task.baseline} in labels {self.labels.name}: {why}"
 
     def foreign(self, machine: Machine) -> str | None:

@@ -20,11 +20,13 @@ HOOKS = {
     "faster_cache_denoiser": "faster_cache",
     "faster_cache_block": "faster_cache",
     "fbc_leader_block_hook": "first_block_cache",
+    "first_block_cache": "first_block_cache",
     "mag_cache_leader_block_hook": "magcache",
+    "magcache": "magcache",
     "taylorseer_cache": "taylorseer",
     "layerwise_casting": "layerwise_fp8",
 }
-"""Names under which diffusers registers its hooks, to ours."""
+"""Names under which diffusers, and our strategies, register hooks, to ours."""
 CACHES = ("pab", "faster_cache", "first_block_cache", "magcache", "taylorseer", "dbcache")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.diffbench.agents import _lend
-from engine.diffbench.contestants import Rules
-from engine.diffbench.tasks import tasks
+from engine.diffbench.contestants import References, Rules
+from engine.diffbench.targets import Targets
+from engine.diffbench.tasks import reference, tasks
 from engine.reading import read
 from engine.specification import mismatches
 
@@ -17,6 +18,22 @@ def test_the_rules_answer_what_requests_of_the_first_levels_state(tmp_path: Path
         answer = Rules().answer(task.id, task.request, tmp_path)
         assert (answer.id, answer.cost) == (task.id, 0.0)
         assert mismatches(task.specification, read(answer.program)) == ()
+
+
+def test_the_references_answer_hard_tasks_with_the_program_behind_the_label(
+    tmp_path: Path,
+) -> None:
+    targets = Targets.of("counted")
+    assert targets.labels is not None
+    who = References(targets)
+    hard = next(task for task in targets.tasks() if task.level == 4 and task.labelled)
+    label = targets.labels.of(hard)
+    assert label is not None
+    answer = who.answer(hard.id, hard.request, tmp_path)
+    assert answer.program == reference(hard, label.genome)
+    assert answer.program != reference(hard)
+    easy = next(task for task in targets.tasks() if task.level == 1)
+    assert who.answer(easy.id, easy.request, tmp_path).program == reference(easy)
 
 
 def test_shared_memory_lends_finished_studies_of_other_tasks_and_no_others(tmp_path: Path) -> None:
