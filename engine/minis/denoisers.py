@@ -251,8 +251,8 @@ def _loss(
         noisy, times, target = mixed(clean, noise, share.to(clean), kept)
         with place.autocast(), attention_in_float32(place):
             guess = task.predict(noisy, times, given)
-            beside = task.beside(noisy, times, given) if task.beside is not None else 0.0
-        loss: torch.Tensor = (guess.float() - target).square().mean() + beside
+            more = task.extra_loss(noisy, times, given) if task.extra_loss is not None else 0.0
+        loss: torch.Tensor = (guess.float() - target).square().mean() + more
         return loss
 
     return loss_at

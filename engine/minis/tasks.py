@@ -48,7 +48,7 @@ class Task:
     target: Literal["v", "flow"]
     parts: Callable[[Any], dict[str, Any]]
     extra: Callable[[NDArray[np.intp]], Tensors] | None = None
-    beside: Callable[[torch.Tensor, torch.Tensor, Tensors], torch.Tensor] | None = None
+    extra_loss: Callable[[torch.Tensor, torch.Tensor, Tensors], torch.Tensor] | None = None
     """A further loss of the prediction just made, from the same arguments."""
 
 
@@ -89,6 +89,15 @@ def _placed(module: Any, place: Place) -> Any:
     import torch
 
     return module.to(place.device, memory_format=torch.channels_last).eval()
+
+
+def _frozen_unet(name: str, place: Place, root: Path) -> Any:
+    """The U-Net of a miniature as it was trained."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(root / name / "unet", dtype=torch.float32)
+    return _placed(unet, place).requires_grad_(False)
 
 
 def clip_table(shared: Shared, captions: list[str], place: Place) -> Tensors:
@@ -173,11 +182,9 @@ def _controlnet(
     """The U-Net as it was trained, frozen; the ControlNet starts from its encoder and learns the
     place of things from their edges."""
     import torch
-    from diffusers import UNet2DConditionModel
 
     base = name.removesuffix("-controlnet")
-    unet: Any = UNet2DConditionModel.from_pretrained(root / base / "unet", dtype=torch.float32)
-    unet = _placed(unet, place).requires_grad_(False)
+    unet = _frozen_unet(base, place, root)
     controlnet: Any = families.build_controlnet(unet)
     families.copy_encoder(controlnet, unet)
     controlnet = _placed(controlnet, place)
@@ -246,19 +253,15 @@ def t5_table(tokenizer: Any, captions: list[str], place: Place) -> Tensors:
 
 def _pixart(shared: Shared, captions: list[str], place: Place, root: Path) -> Task:
     """The transformer on the words of its T5, which learned to read before and stays as it is, as
-    in the published recipe (Chen et al. 2023, section 2.3); by v-prediction, aligned with
+    in the published recipe (Chen et al. 2023, arXiv 2310.00426); by v-prediction, aligned with
     sdxl-mini's U-Net."""
     import torch
-    from diffusers import UNet2DConditionModel
 
     from engine.minis.alignment import Alignment
 
     tokenizer = families.build_t5_tokenizer()
     transformer = quiet(families.build_pixart())
-    unet: Any = UNet2DConditionModel.from_pretrained(
-        root / "sdxl-mini" / "unet", dtype=torch.float32
-    )
-    unet = _placed(unet, place).requires_grad_(False)
+    unet = _frozen_unet("sdxl-mini", place, root)
     alignment = Alignment(
         transformer,
         unet,
@@ -298,7 +301,7 @@ def _pixart(shared: Shared, captions: list[str], place: Place, root: Path) -> Ta
             "text_encoder": m["text_encoder"],
             "transformer": m["transformer"],
         },
-        beside=alignment.loss,
+        extra_loss=alignment.loss,
     )
 
 

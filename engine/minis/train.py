@@ -202,9 +202,10 @@ def _run(name: str, options: dict[str, str]) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = Path(options["work"] or ROOT / "outputs" / "train" / f"{name}-{options['preset']}")
     out = Path(options["out"] or CHECKPOINTS / name)
-    beside = name != "sd-mini" and options["preset"] != RANDOM
-    half = denoisers.PRESETS[name][options["preset"]].half if beside else True
-    place = Place(device, half and "bfloat16" in fast_dtypes(device), work)
+    # sd-mini's presets stand here, and random weights have none.
+    preset_beside = denoisers.PRESETS.get(name, {}).get(options["preset"])
+    half = "bfloat16" in fast_dtypes(device) and (preset_beside is None or preset_beside.half)
+    place = Place(device, half, work)
     print(
         f"training {name}, preset {options['preset']}, on {device} "
         f"({'bfloat16' if place.half else 'float32'}); work folder {work}",

@@ -52,10 +52,10 @@ def test_alignment_reaches_the_first_blocks_and_trains_neither_guide_nor_text_en
     transformer: Any = task.module["transformer"]
     optimizer = torch.optim.Adam(task.module.parameters(), lr=3e-3)
     losses = []
-    assert task.beside is not None
+    assert task.extra_loss is not None
     for _ in range(30):
         task.predict(noisy, times, rows)
-        loss = task.beside(noisy, times, rows)
+        loss = task.extra_loss(noisy, times, rows)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()

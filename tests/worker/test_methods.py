@@ -13,25 +13,26 @@ from engine.minis.train import CHECKPOINTS
 from engine.strategy import registry
 from engine.worker.methods import Units
 
+STEPS = 10
+
 
 @pytest.mark.parametrize(
     ("name", "genes"),
     [
         ("first_block_cache", {"threshold": 10.0}),
-        ("taylorseer", {"interval": 3, "order": 1, "warmup": 1}),
-        ("pab", {}),
+        (
+            "magcache",
+            {"ratios": [1.0] * STEPS, "threshold": 1.0, "skips": 2, "retention": 0.1},
+        ),
+        ("taylorseer", {"interval": 3, "order": 1, "warmup": 1, "layers": "model"}),
+        ("pab", {"every": 2, "cross": 4, "start": 0.1, "stop": 0.9}),
     ],
 )
 def test_a_cache_of_ours_is_found_under_its_name_and_is_no_deepcache(
     name: str, genes: dict[str, Any]
 ) -> None:
     pipe: Any = pipelines.open_pipeline("pixart-mini", CHECKPOINTS / "pixart-mini")
-    strategy = registry()[name]
-    defaults = {gene: one.default for gene, one in strategy.genes.items()} | genes
-    known = set(strategy.module.apply.__kwdefaults__ or {}) | set(
-        strategy.module.apply.__annotations__
-    )
-    strategy.module.apply(pipe, None, **{k: v for k, v in defaults.items() if k in known})
+    registry()[name].module.apply(pipe, None, **genes)
     units = Units(pipe.transformer)
     handles = [*units.hooks()]
     forward = pipe.transformer.forward
@@ -43,7 +44,7 @@ def test_a_cache_of_ours_is_found_under_its_name_and_is_no_deepcache(
     pipe.transformer.forward = counted
     call = pipelines.arguments(pipe, ["a red circle on a white background"], [1])
     with torch.no_grad():
-        pipe(**call, num_inference_steps=10)
+        pipe(**call, num_inference_steps=STEPS)
     found, dead = units.found(pipe, pipe.transformer, SimpleNamespace(batches=[]))
     for handle in handles:
         handle.remove()
