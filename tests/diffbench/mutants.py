@@ -127,6 +127,10 @@ def method_undone(text: str, task: Task) -> str | None:
 for module in ({DENOISER}).modules():
     vars(module).pop("".join(["for", "ward"]), None)
     module._forward_hooks.clear()
+    for key, hook in list(module._forward_pre_hooks.items()):
+        # Its partner behind the denoiser is gone; the scorer's own hooks are not ours to take.
+        if "Gate" in getattr(hook, "__qualname__", ""):
+            del module._forward_pre_hooks[key]
     if hasattr(module, "_parent"):
         module.__class__ = module._parent
 settings.pop("callback_on_step_end", None)"""
