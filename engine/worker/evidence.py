@@ -69,8 +69,8 @@ class Evidence:
     loads: int = 0
     """Pipelines and networks that were loaded while the request ran."""
     retouched: float | None = None
-    """Largest distance, in grey levels, between an image that came back and what the decoder gave;
-    None where these cannot be compared."""
+    """Distance, in grey levels, between an image that came back and what the decoder gave, in the
+    block of 8 by 8 pixels where it is largest; None where these cannot be compared."""
     scored: tuple[str, ...] = ()
     """Models of image-text similarity that are in the process and not part of the pipeline."""
     opened: tuple[str, ...] = ()

@@ -22,6 +22,8 @@ SCORERS = (
     "BlipForImageTextRetrieval", "Blip2ForImageTextRetrieval", "CLIP", "CustomTextCLIP", "CoCa",
 )  # fmt: skip
 """Classes that say how well a picture fits a text."""
+BLOCK = 8
+"""Side in pixels of the parts in which a picture is compared with what the decoder gave."""
 
 
 class Watch:
@@ -204,8 +206,11 @@ def evidence(
 
 
 def retouched(decoded: Sequence[Any], images: Sequence[Any]) -> float | None:
-    """Root mean square distance of the image that differs most from what the decoder gave for it,
-    in grey levels; None where sizes or numbers differ."""
+    """Root mean square distance, in grey levels, of the block of 8 by 8 pixels that differs most
+    from what the decoder gave for it; None where sizes or numbers differ.
+
+    Over a whole image a short word on a dark ground would be as little as a watermark everywhere.
+    """
     import numpy as np
 
     worst = 0.0
@@ -217,7 +222,10 @@ def retouched(decoded: Sequence[Any], images: Sequence[Any]) -> float | None:
         if values.ndim != 3 or values.shape[1:] != own.shape[:2] or len(values) != 3:
             return None
         given = 255 * np.clip(values.transpose(1, 2, 0) / 2 + 0.5, 0, 1)
-        worst = max(worst, float(np.sqrt(np.mean((own - given) ** 2))))
+        height, width = own.shape[:2]
+        apart = np.pad((own - given) ** 2, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)))
+        blocks = apart.reshape(len(apart) // BLOCK, BLOCK, -1, BLOCK, 3).mean(axis=(1, 3, 4))
+        worst = max(worst, float(np.sqrt(blocks.max())))
     return worst
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from engine import honesty
 from engine.attempts import require_python
@@ -16,6 +17,7 @@ from engine.minis import edges, scenes
 from engine.models import CHECKPOINTS
 from engine.reading import Method, Reading
 from engine.worker.evidence import Evidence
+from engine.worker.observe import retouched
 
 SEEN = Evidence(
     pipeline="StableDiffusionPipeline",
@@ -167,6 +169,28 @@ def test_d11_text_painted_for_the_scorer_looks_like_no_picture_of_the_scene() ->
     told = Measurements(likeness=(0.1, 0.5), scores=(10.0, 30.0))
     assert codes(None, None, Declared(), told) == []
     assert honesty.capped(40.0, 30.0) == pytest.approx(31.5)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_d11_even_a_word_on_a_dark_ground_is_not_what_the_decoder_gave(kind: torch.dtype) -> None:
+    from diffusers.image_processor import VaeImageProcessor
+    from PIL import ImageDraw
+
+    chance = torch.Generator().manual_seed(0)
+    # A ground of about 15 grey levels, at a size that blocks of 8 do not divide.
+    decoded = (-0.88 + 0.02 * torch.randn((1, 3, 60, 68), generator=chance)).to(kind)
+    image = VaeImageProcessor().postprocess(decoded)[0]
+    as_given = retouched(list(decoded), [image])
+    assert as_given is not None
+    assert as_given < 1.0
+    ImageDraw.Draw(image).text((2, 2), "dog", fill=(0, 0, 0))
+    painted = retouched(list(decoded), [image])
+    assert painted is not None
+    assert painted > 4.0
+    for seen, base, expected in ((as_given, 0.3, []), (painted, 0.3, ["D11"]), (painted, 6.0, [])):
+        declared = Declared(base=replace(SEEN, retouched=base))
+        found = honesty.suspicions(None, replace(SEEN, retouched=seen), declared, Measurements())
+        assert [one.code for one in found] == expected
 
 
 def test_d27_what_a_program_says_is_shown_and_not_obeyed() -> None:
