@@ -36,12 +36,15 @@ class Drawn:
         self._accounts = accounts
         self._base: list[Timed] | None = None
 
-    def both(self, base: Arm, candidate: Arm, first_round: int) -> list[Timed]:
-        """Both arms' images of every request, in rounds of two from ``first_round`` on."""
-        ours = self.base_images(base, first_round)
+    def both(
+        self, base: Arm, candidate: Arm, first_round: int, start: int = 0, stop: int | None = None
+    ) -> list[Timed]:
+        """Both arms' images of the requests from ``start`` up to ``stop``, in rounds of two, of
+        which ``first_round`` is that of the very first request."""
+        ours = self.base_images(base, first_round)[start:stop]
         base.pause()
         with self._accounts.on("generate"):
-            theirs = self.draw(candidate, first_round)
+            theirs = self.draw(candidate, first_round, start, stop)
         return [*ours, *theirs]
 
     def draw(

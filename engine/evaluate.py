@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,9 @@ HOPELESS_LOSS = 0.3
 HOPELESS_SPEED = 0.75
 """Speed-up on two prompts below which a candidate is not worth eight."""
 
+PORTION = 8
+"""Pictures that are scored before it is asked again whether that is enough; even, two a round."""
+
 
 class Evaluator:
     """Measures genomes of one configuration; holds the workers, the scorer and the accounts.
@@ -48,8 +51,8 @@ class Evaluator:
     it, or use it in a ``with``, so that no worker is left.
 
     ``counts`` says whether operations are counted. ``enough`` is asked of what is known after the
-    timed prompts, and after the first of them: why no more needs to be known, in words, or None. A
-    search for a front has no such question.
+    timed prompts, after the first of them, and after each portion of those that are only scored:
+    why no more needs to be known, in words, or None. A search for a front has no such question.
     """
 
     def __init__(
@@ -151,30 +154,40 @@ class Evaluator:
         count = self.config.measure.search_prompts
         pairs = self.asked.pairs(count, "search", rng, blank.trial + 1)
         with self.arms.running(blank.genome, text) as (worker, facts):
-            few = rounds_for(self.config.measure.first_prompts)
-            first = self.rounds(base, worker, pairs, few, rng)
-            result = self.result(blank, [first], 0, facts, worker, folder)
-            why = self.hopeless(result) or (self._enough and self._enough(result))
-            if why is not None:
-                return _stopped(result, self.config.measure.first_prompts, why)
-            rest = rounds_for(count) - few
-            parts = [first]
-            if rest > 0:
-                parts.append(self.rounds(base, worker, pairs, rest, rng, few))
-            if rest > 0 and self._enough is not None:
+            parts: list[Series] = []
+            for part in self._parts(base, worker, pairs, rng):
+                parts.append(part)
+                asked = sum(len(one.of("candidate")) for one in parts)
+                if len(parts) > 1 and (self._enough is None or asked >= count + self.scored):
+                    continue
                 result = self.result(blank, parts, 0, facts, worker, folder)
-                if (why := self._enough(result)) is not None:
-                    return _stopped(result, count, why)
-            # What is no faster never stands on a front, whatever its loss. (Counted costs must not
-            # depend on a clock.)
-            if self.config.objective == "flops" or sum(map(_saved, parts)) > 0:
-                parts.append(self._scored(base, worker, rounds_for(count)))
+                why = self.hopeless(result) if len(parts) == 1 else None
+                why = why or (self._enough and self._enough(result))
+                if why is not None:
+                    return _stopped(result, asked, why)
             return self.result(blank, parts, 1, facts, worker, folder)
 
-    def _scored(self, base: Arm, worker: Worker, first_round: int) -> Series:
-        """Both arms' images of the requests that are scored and not timed."""
-        with paired.device_lock(self.machine.device):
-            return Series(tuple(self._drawn.both(base, worker, first_round)))
+    def _parts(
+        self, base: Arm, worker: Worker, pairs: Pairs, rng: np.random.Generator
+    ) -> Iterator[Series]:
+        """What a candidate is asked, part by part: the first timed rounds, the other ones, and what
+        is only scored."""
+        count = rounds_for(self.config.measure.search_prompts)
+        few = rounds_for(self.config.measure.first_prompts)
+        parts = [self.rounds(base, worker, pairs, few, rng)]
+        yield parts[0]
+        if count > few:
+            parts.append(self.rounds(base, worker, pairs, count - few, rng, few))
+            yield parts[1]
+        # What is no faster never stands on a front, whatever its loss. (Counted costs must not
+        # depend on a clock.)
+        if self.config.objective == "flops" or sum(map(_saved, parts)) > 0:
+            portion = PORTION if self._enough is not None else max(1, self.scored)
+            for start in range(0, self.scored, portion):
+                stop = min(start + portion, self.scored)
+                with paired.device_lock(self.machine.device):
+                    drawn = self._drawn.both(base, worker, count, start, stop)
+                yield Series(tuple(drawn))
 
     def hopeless(self, result: Result) -> str | None:
         """Why a candidate is not worth more prompts, in words; None where it is."""

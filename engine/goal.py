@@ -6,6 +6,7 @@ it asks for is a speed-up, a time or a memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,32 @@ def surely_within(result: Result, goal: Mapping[str, Any]) -> bool:
     """
     figures = (result.loss_high, result.speedup_low, result.seconds_high)
     return _keeps(result, goal, *figures) and _accurate(result, goal.get("accuracy_drop"))
+
+
+def slack(result: Result, goal: Mapping[str, Any]) -> float:
+    """By how many half widths of its 95 % interval a result keeps the limit on loss, speed-up or
+    time that it keeps least; from 1 on that is sure, below 0 one is not kept. Infinite where the
+    goal has none of them."""
+    bounds = [
+        (result.loss, result.loss_high, goal.get("max_loss")),
+        # The errors of times and speed-ups are shares, hence logarithms; a least speed-up is a
+        # largest time.
+        (_log(result.speedup, -1), _log(result.speedup_low, -1), _log(goal.get("speedup"), -1)),
+        (_log(result.seconds_per_image), _log(result.seconds_high), _log(goal.get("seconds"))),
+    ]
+    found = [_halves(figure, end, limit) for figure, end, limit in bounds if limit is not None]
+    return min(found, default=math.inf)
+
+
+def _halves(figure: float | None, end: float | None, limit: float) -> float:
+    if figure is None or end is None:
+        return -math.inf
+    half, left = end - figure, limit - figure
+    return left / half if half > 0 else math.copysign(math.inf, left)
+
+
+def _log(value: float | None, sign: int = 1) -> float | None:
+    return sign * math.log(value) if value else None
 
 
 def _keeps(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine import results, session
-from engine.evaluate import Evaluator
+from engine.evaluate import PORTION, Evaluator
 from engine.genome import canonical
 from engine.models import CHECKPOINTS
 from engine.results import Result
@@ -79,17 +79,32 @@ def test_where_nothing_judges_an_image_all_images_are_timed(
     assert all(s.clocked for s in told.samples)
 
 
-@pytest.mark.parametrize("prompts", [2, 4])
+@pytest.mark.parametrize("prompts", [2, 4, 4 + PORTION])
 def test_whoever_knows_enough_after_some_prompts_has_no_more_drawn(
     evaluator: Callable[..., Evaluator], prompts: int
 ) -> None:
     def enough(told: Result) -> str | None:
         return "it is known" if len(told.samples) == 2 * prompts else None
 
-    with evaluator(enough=enough) as mine:
+    with evaluator(f"measure.scored_prompts={PORTION + 2}", enough=enough) as mine:
         told = mine.evaluate(0, FAST, "user")
     assert (told.ok, told.rung, len(told.samples)) == (True, 0, 2 * prompts)
     assert told.notes[-1] == f"stopped after {prompts} prompts: it is known"
+
+
+def test_whoever_asks_after_each_portion_has_the_same_pictures_in_the_end(
+    evaluator: Callable[..., Evaluator],
+) -> None:
+    further = f"measure.scored_prompts={PORTION + 3}"
+    asked: list[int] = []
+    found = []
+    for enough in (None, lambda told: asked.append(len(told.samples) // 2)):
+        with evaluator(further, enough=enough) as mine:
+            told = mine.evaluate(0, FAST, "user")
+        assert told.rung == 1
+        found.append([(s.round, s.position, s.prompt, s.seed, s.score) for s in told.samples])
+    assert sorted(found[0]) == sorted(found[1])
+    assert asked == [2, 4, 4 + PORTION], "of all that was drawn nobody needs to ask"
 
 
 def test_operations_are_counted_where_they_are_asked_for(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from engine.goal import asks, surely_within, within_goal
+from engine.goal import asks, slack, surely_within, within_goal
 from engine.results import Result
 from engine.study import missed
 
@@ -56,6 +57,19 @@ def test_a_limit_is_kept_by_the_estimate_and_surely_by_the_whole_interval(
 ) -> None:
     assert within_goal(POINT, GOAL | limits) is kept
     assert surely_within(POINT, GOAL | limits) is sure
+    if "memory_gib" not in limits:
+        assert (slack(POINT, GOAL | limits) > -1e-9) is kept
+        assert (slack(POINT, GOAL | limits) > 1 - 1e-9) is sure
+
+
+def test_slack_is_that_of_the_limit_which_is_kept_least() -> None:
+    assert slack(POINT, GOAL) == pytest.approx(1.5)
+    assert slack(POINT, GOAL | {"speedup": 2.9}) == pytest.approx(0.49, abs=0.01)
+    assert slack(POINT, {}) == math.inf
+    assert slack(replace(POINT, speedup=None), {"speedup": 2.0}) == -math.inf
+    counted = replace(POINT, speedup_low=3.0, speedup_high=3.0)
+    assert slack(counted, {"speedup": 2.9}) == math.inf
+    assert slack(counted, {"speedup": 3.1}) == -math.inf
 
 
 def test_the_worst_prompts_count_where_fidelity_is_the_quality() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,22 @@ from engine.diffbench.submissions import Submission
 from engine.errors import TrialError, UsageError
 
 if TYPE_CHECKING:
+    from engine.agent.llm import Model
     from engine.schema import Config
     from engine.specification import Specification
 
 
 class Agent:
     """The agent of ``llm=`` and ``agent=``; with ``bench.memory=shared`` it may read the studies
-    of the tasks before."""
+    of the tasks before. ``model`` gives a language model for a request in place of ``llm=``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, model: Callable[[Specification], Model] | None = None
+    ) -> None:
         self.config = config
-        model = f" {config.llm.model}" if config.llm.model else ""
-        self.name = f"agent={config.agent.name} llm={config.llm.name}{model}"
+        self._model = model
+        model_name = f" {config.llm.model}" if config.llm.model else ""
+        self.name = f"agent={config.agent.name} llm={config.llm.name}{model_name}"
 
     def answer(self, task: str, request: str, folder: Path) -> Submission:
         from engine.agent.answer import answer
@@ -32,7 +36,8 @@ class Agent:
         asked = self._understood(request, folder)
         if self.config.bench.memory == "shared":
             _lend(folder)
-        found = answer(asked, self._composed(asked), None, folder)
+        given = self._model(asked) if self._model else None
+        found = answer(asked, self.composed(asked), given, folder)
         return Submission(task, found.program, found.calls, found.tokens, found.cost, found.seconds)
 
     def _understood(self, request: str, folder: Path) -> Specification:
@@ -53,7 +58,7 @@ class Agent:
         except UsageError as error:
             raise TrialError("request", str(error)) from None
 
-    def _composed(self, asked: Specification) -> Config:
+    def composed(self, asked: Specification) -> Config:
         """The configuration of a study for the request, with the run's own settings."""
         from engine.diffbench.baselines import sizes
         from engine.specification import overrides

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 CONFIRMED_LOSS = 0.04
 """Loss that a winner may have when it is measured again: below the limit, since it was chosen on
 noisy numbers."""
-CONTENDERS = 3
-"""Programs that keep their quality and are faster by the interval, from which on one that is slower
-is not scored any further: a label needs the fastest, and the next ones where that one turns out to
-lose too much."""
+CONTENDERS, CLEARLY = 3, 1.1
+"""A program is left where so many that keep their quality are faster by this factor: a label needs
+the fastest, and the next ones where that one turns out to lose too much. (Two prompts tell a tenth
+for sure on an idle machine; an interval over one or two rounds tells nothing.)"""
+SCORED, RIVALS = 12, 2
+"""From so many prompts on it is left where so many are faster at all."""
 SPACE = (
     "{sampler: {name: [ddim, dpmpp_2m, unipc]}, deepcache: {}, tome: {}, tgate: {}, "
     "precision: {dtype: [float16]}}"
@@ -56,10 +58,10 @@ class Settings:
 
     evaluations: int = 50
     samples: int = 36
-    timed: int = 8
+    timed: int = 4
     confirmed: int = 36
     seed: int = 2601
-    labeller: str = "2"
+    labeller: str = "3"
 
     def marks(self, objective: str) -> tuple[str, ...]:
         """Where this is not the frozen labeller, in words."""
@@ -179,26 +181,31 @@ def _searched(evaluator: Evaluator, book: Results, settings: Settings) -> list[R
 
 
 def beaten(result: Result, told: list[Result]) -> str | None:
-    """Why a program that was drawn in part cannot become the label, or None: by its intervals it
+    """Why a program that was drawn in part cannot become the label, or None: by its interval it
     loses too much, or others that lose little are faster."""
     if result.loss_low is not None and result.loss_low > MAX_LOSS:
         return f"it loses more than {100 * MAX_LOSS:g} %"
-    able = hopeful([other for other in told if other.trial < result.trial])
-    if len(able) >= CONTENDERS and (result.speedup_high or 0) < (able[CONTENDERS - 1].speedup or 0):
-        return f"{CONTENDERS} that keep their quality are faster"
+    able = [r for r in hopeful(told) if r.rung >= 1 and r.trial < result.trial]
+    few, factor = (CONTENDERS, CLEARLY) if _drawn(result) < SCORED else (RIVALS, 1.0)
+    if len(able) >= few and factor * (result.speedup or 0) < (able[few - 1].speedup or 0):
+        return f"{few} that keep their quality are faster"
     return None
 
 
 def hopeful(told: list[Result]) -> list[Result]:
     """Candidates for a label, fastest first: faster than the baseline, within the allowed loss on
-    all validation prompts."""
+    all validation prompts, or on those after which they were left."""
     able = [
         r
         for r in told
-        if r.ok and r.rung >= 1 and (r.speedup or 0) > 1 and r.loss is not None
-        if r.loss <= MAX_LOSS
+        if r.ok and (r.rung >= 1 or _drawn(r) >= SCORED)
+        if (r.speedup or 0) > 1 and r.loss is not None and r.loss <= MAX_LOSS
     ]
     return sorted(able, key=lambda r: (-(r.speedup or 0), r.trial))
+
+
+def _drawn(result: Result) -> int:
+    return sum(sample.arm == "candidate" for sample in result.samples)
 
 
 def _confirmed(evaluator: Evaluator, told: list[Result], one: baselines.Baseline) -> Label | str:

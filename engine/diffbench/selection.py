@@ -87,7 +87,7 @@ def sample(tasks: Sequence[Task], count: int) -> list[Task]:
         cells = _grouped([(pipeline_of(t), t) for t in level])
         taken: list[Task] = []
         for cell, few in _shares(cells, share):
-            taken += _turned(cell, few, len(taken))
+            taken += _turned(cell, few, len(taken) + cell[0].level)
         found += taken
     return found
 
@@ -112,8 +112,12 @@ def _shares(groups: dict[K, list[Task]], count: int) -> list[tuple[list[Task], i
 
 
 def _turned(tasks: Sequence[Task], count: int, turn: int) -> list[Task]:
-    """``count`` of the tasks by their hashes, one difficulty after the other from ``turn`` on."""
-    rest = sorted(tasks, key=lambda t: number("sample", t.id))
+    """``count`` of the tasks by their hashes, one difficulty after the other from ``turn`` on.
+
+    Tasks with a target go by the hash of their baseline: a label costs minutes, and this way few
+    of them serve a sample.
+    """
+    rest = sorted(tasks, key=lambda t: (number("sample", t.baseline or t.id), t.id))
     kinds = sorted({t.difficulty or "" for t in rest}, key=("", "easy", "medium", "hard").index)
     found: list[Task] = []
     while len(found) < count:

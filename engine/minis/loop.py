@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,6 +59,8 @@ def train(
     first, spent = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        if "optimizers" not in state:
+            raise UsageError(f"{checkpoint} is of an earlier version; delete it to start again")
         module.load_state_dict(state["module"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import UsageError
 from engine.hardware import processor_name, usable_cores
 from engine.minis import denoisers, folders, judge, loop, networks, pipelines, stages
 from engine.minis.loop import Schedule
@@ -190,7 +191,11 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    return _run(names[0], options)
+    try:
+        return _run(names[0], options)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def _run(name: str, options: dict[str, str]) -> int:

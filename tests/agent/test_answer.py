@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from engine import results
 from engine.agent import asked
-from engine.agent.answer import Answer, answer, conversation
+from engine.agent.answer import Answer, _best, answer, conversation
 from engine.errors import UsageError
 from engine.phrasing import by_rules
 from engine.reading import read
+from engine.results import Result
 from engine.specification import Specification, mismatches, overrides
 from tests.agent.evolve import Compose
 
@@ -74,3 +76,31 @@ def test_a_technique_that_did_nothing_takes_its_next_known_setting() -> None:
     assert changed is not None
     assert changed.techniques["tome"] != plan.techniques["tome"]
     assert asked.repaired(plan, spec, "load", "tome is broken") is None
+
+
+@pytest.mark.parametrize(
+    ("target", "chosen"),
+    [(1.5, 1), (2.55, 2), (3.6, 2), (9.0, 0)],
+    ids=["the fastest that is sure", "the surest", "only just reached", "missed"],
+)
+def test_a_target_is_answered_by_what_keeps_it_most_surely(
+    tmp_path: Path, composed: Compose, target: float, chosen: int
+) -> None:
+    measured = [
+        # Fast, and its loss is hardly kept.
+        (3.7, 0.049),
+        (2.6, 0.01),
+        (3.65, 0.03),
+        (1.6, 0.0),
+    ]
+    for trial, (speedup, loss) in enumerate(measured):
+        result = Result(trial, {}, str(trial), rung=2, speedup=speedup, loss=loss)
+        result = dataclasses.replace(
+            result, speedup_low=0.95 * speedup, speedup_high=1.05 * speedup, loss_high=loss + 0.03
+        )
+        (tmp_path / str(trial)).mkdir()
+        results.save(result, tmp_path / str(trial) / "result.json")
+    config = composed(f"goal.speedup={target}", "goal.max_loss=0.05")
+    best = _best(tmp_path, config)
+    assert best is not None
+    assert best.trial == chosen

@@ -18,7 +18,7 @@ from engine.errors import UsageError
 from engine.genome import canonical
 from engine.measure.paired import Pairs
 from engine.requests import Case, Request
-from engine.results import Result
+from engine.results import Result, Sample
 from engine.specification import Target
 
 LABEL = Label(
@@ -131,29 +131,52 @@ def test_candidates_are_the_faster_ones_within_the_loss_fastest_first() -> None:
     assert [r.trial for r in labeller.hopeful(told)] == [1, 0]
 
 
+DRAWN = tuple(
+    Sample(arm, n, 0, "a dog", n, 0.1) for n in range(12) for arm in ("base", "candidate")
+)
+
+
+def test_what_was_left_after_12_prompts_takes_its_turn_where_faster_ones_lose_too_much() -> (
+    None
+):
+    told = [_told(0, 2.0, 0.01), _told(1, 3.0, 0.05), _told(2, 2.5, 0.0, rung=0, samples=DRAWN)]
+    told.append(_told(3, 2.7, 0.0, rung=0, samples=DRAWN[:-2]))
+    assert [r.trial for r in labeller.hopeful(told)] == [1, 2, 0]
+
+
 ONE = baselines.named("sd15-512-keep20")
 
 
-def test_what_is_slower_than_three_that_keep_their_quality_is_not_scored_further() -> None:
+def test_what_is_clearly_slower_than_three_that_keep_their_quality_is_left() -> None:
     told = [_told(n, speed, 0.02) for n, speed in enumerate((2.0, 3.0, 4.0))]
-    slow = _told(3, 1.8, 0.2, rung=0, speedup_high=1.95, loss_low=-0.1)
+    slow = _told(3, 1.8, 0.2, rung=0, loss_low=-0.1)
     assert labeller.beaten(slow, told) == "3 that keep their quality are faster"
     assert labeller.beaten(slow, told[:2]) is None
     lossy = dataclasses.replace(told[0], loss=0.06)
     assert labeller.beaten(slow, [lossy, *told[1:]]) is None
-    near = dataclasses.replace(slow, speedup_high=2.01)
+    near = dataclasses.replace(slow, speedup=1.83)
     assert labeller.beaten(near, told) is None
 
 
+def test_what_is_scored_on_12_is_left_where_two_that_keep_their_quality_are_faster() -> None:
+    told = [_told(n, speed, 0.02) for n, speed in enumerate((2.0, 3.0))]
+    drawn = [Sample(arm, n, 0, "a dog", n, 0.1) for n in range(12) for arm in ("base", "candidate")]
+    known = _told(2, 1.99, 0.02, rung=0, samples=tuple(drawn))
+    assert labeller.beaten(known, told) == "2 that keep their quality are faster"
+    assert labeller.beaten(dataclasses.replace(known, speedup=2.01), told) is None
+    few = dataclasses.replace(known, samples=DRAWN[:-2])
+    assert labeller.beaten(few, told) is None
+
+
 def test_what_loses_too_much_by_its_interval_is_not_scored_further() -> None:
-    known = _told(0, 9.0, 0.2, rung=0, speedup_high=9.5, loss_low=0.051)
+    known = _told(0, 9.0, 0.2, rung=0, loss_low=0.051)
     assert labeller.beaten(known, []) == "it loses more than 5 %"
     assert labeller.beaten(dataclasses.replace(known, loss_low=0.049), []) is None
 
 
 def test_an_earlier_program_is_judged_alike_when_labelling_goes_on() -> None:
     later = [_told(n, 4.0, 0.0) for n in (4, 5, 6)]
-    known = _told(3, 1.8, 0.0, rung=0, speedup_high=1.9, loss_low=-0.1)
+    known = _told(3, 1.8, 0.0, rung=0, loss_low=-0.1)
     assert labeller.beaten(known, later) is None
 
 
@@ -374,7 +397,7 @@ def test_every_baseline_composes_to_its_own_steps_and_goal() -> None:
         stated = f"guidance_scale={config.model.guidance_scale}"
         # Else labels hold for other pictures than those that are scored.
         assert stated in tasks.reference(next(t for t in tasks.tasks() if t.baseline == name))
-        assert (config.measure.search_prompts, config.measure.scored_prompts) == (8, 28)
+        assert (config.measure.search_prompts, config.measure.scored_prompts) == (4, 32)
 
 
 def test_the_reference_of_a_hard_task_is_the_winner_of_its_label() -> None:

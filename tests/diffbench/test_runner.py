@@ -172,6 +172,10 @@ def test_a_sample_is_stratified_and_the_same_everywhere() -> None:
     for level in (4, 5):
         kinds = Counter(task.difficulty for task in few if task.level == level)
         assert set(kinds.values()) == {3}
+    # Few labels serve all targets, and each is asked for in several difficulties.
+    asked = [(t.baseline, t.difficulty) for t in few if t.level > 3]
+    assert len({baseline for baseline, _ in asked}) == 5
+    assert len(set(asked)) == 13
     assert few == sample(list(tasks()), 60)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.errors import UsageError
 from engine.minis import loop, train
 from engine.minis.loop import Schedule
 
@@ -48,6 +49,15 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     run(resumed, tmp_path / "parts.pt")
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.allclose(one, other)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_and_nothing_is_trained(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "denoiser.pt"
+    module = torch.nn.Linear(3, 2)
+    torch.save({"module": module.state_dict(), "optimizer": {}, "step": 3}, checkpoint)
+    schedule = Schedule(steps=5, batch=1, rate=0.1)
+    with pytest.raises(UsageError, match=r"denoiser\.pt is of an earlier version; delete it"):
+        loop.train(module, lambda step: module.weight.sum(), schedule, checkpoint, title="test")
 
 
 def test_muon_takes_the_matrices_of_blocks_and_nothing_that_is_frozen() -> None:
