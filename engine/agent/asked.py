@@ -56,7 +56,8 @@ def stands_for(asked: Specification, name: str, weights: str) -> Subject | None:
 def plan_of(asked: Specification) -> Plan:
     """The plan that a request without a target states: its scheduler, its steps, its methods.
 
-    What no gene can say is its structure, in words.
+    What no gene can say is its structure, in words. A control image is none of that: whoever calls
+    our programs hands it in as the ControlNet reads it.
     """
     techniques: dict[str, dict[str, Value]] = {}
     beyond: list[str] = []
@@ -71,8 +72,6 @@ def plan_of(asked: Specification) -> Plan:
             beyond.append(f"use {name} with {dict(settings)}" if settings else f"use {name}")
         else:
             techniques[name] = genes
-    if asked.preprocessor is not None:
-        beyond.append(f"the control image comes from the detector {asked.preprocessor}")
     title = describe(techniques) if techniques else f"{asked.model} as published"
     return Plan(title[:80], "what the request states", techniques, "; ".join(beyond))
 

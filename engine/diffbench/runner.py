@@ -105,7 +105,7 @@ class Run:
                 answers[task.id] = given
                 store.append(self.answers, json.dumps(vars(given)))
             given = answers[task.id]
-        except (TrialError, LanguageModelError) as error:
+        except (TrialError, UsageError, LanguageModelError) as error:
             # Who cannot reach a model has not answered wrongly; everything else is no program.
             unreached = isinstance(error, LlmError)
             return replace(

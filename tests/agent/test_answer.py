@@ -57,6 +57,12 @@ def test_a_request_is_a_plan_and_what_no_gene_says_is_its_structure() -> None:
     assert "use deepcache with {'interval': 40}" in asked.plan_of(far).structure
 
 
+def test_a_control_image_is_handed_in_and_needs_nobody_to_write_code() -> None:
+    spec = by_rules("Stable Diffusion 1.5 with ControlNet canny, UniPC scheduler, 20 steps")
+    assert spec.preprocessor == "canny"
+    assert asked.plan_of(spec).structure == ""
+
+
 def test_a_command_that_is_repeated_finds_what_its_request_was_answered(
     composed: Compose,
 ) -> None:

@@ -136,9 +136,7 @@ DRAWN = tuple(
 )
 
 
-def test_what_was_left_after_12_prompts_takes_its_turn_where_faster_ones_lose_too_much() -> (
-    None
-):
+def test_what_was_left_after_12_prompts_takes_its_turn_where_faster_ones_lose_too_much() -> None:
     told = [_told(0, 2.0, 0.01), _told(1, 3.0, 0.05), _told(2, 2.5, 0.0, rung=0, samples=DRAWN)]
     told.append(_told(3, 2.7, 0.0, rung=0, samples=DRAWN[:-2]))
     assert [r.trial for r in labeller.hopeful(told)] == [1, 2, 0]

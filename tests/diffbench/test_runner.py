@@ -31,14 +31,15 @@ class Counting:
 
     name = "rules"
 
-    def __init__(self, failing: str | None = None) -> None:
+    def __init__(self, failing: str | None = None, error: Exception | None = None) -> None:
         self.asked: list[str] = []
         self.failing = failing
+        self.error = error or TrialError("load", "the model is not there")
 
     def answer(self, task: str, request: str, folder: Path) -> Submission:
         self.asked.append(task)
         if task == self.failing:
-            raise TrialError("load", "the model is not there")
+            raise self.error
         return Submission(task, f"# {request}", calls=2, tokens=100)
 
 
@@ -67,6 +68,13 @@ def test_the_same_command_goes_on_where_it_stopped_and_asks_nobody_twice(tmp_pat
     # The answers are a submissions file that can be scored again.
     found = read(tmp_path / "answers.jsonl", {t.id for t in tasks()})
     assert [one.id for one in found] == who.asked
+
+
+def test_whoever_cannot_answer_one_request_goes_on_with_the_next(tmp_path: Path) -> None:
+    who = Counting("L1-002", UsageError("without a language model nothing can write this"))
+    verdicts = run(tmp_path, who).go()
+    assert [v.errors for v in verdicts] == [(), ("compile",), ()]
+    assert verdicts[1].reason == "no program: without a language model nothing can write this"
 
 
 def test_a_fault_of_ours_is_told_as_such_and_tried_again(tmp_path: Path) -> None:
