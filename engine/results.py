@@ -179,7 +179,8 @@ def break_even(result: Result) -> float | None:
 def write_json(path: Path, data: Any) -> None:
     """Write atomically: a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    # Shards of a benchmark write the same cache.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
