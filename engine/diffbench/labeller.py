@@ -37,8 +37,8 @@ CONFIRMED_LOSS = 0.04
 noisy numbers."""
 CONTENDERS, CLEARLY = 3, 1.1
 """A program is left where so many that keep their quality are faster by this factor: a label needs
-the fastest, and the next ones where that one turns out to lose too much. (Two prompts tell a tenth
-for sure on an idle machine; an interval over one or two rounds tells nothing.)"""
+the fastest, and the next ones where that one turns out to lose too much. (An interval over one or
+two rounds tells nothing.)"""
 SCORED, RIVALS = 12, 2
 """From so many prompts on it is left where so many are faster at all."""
 SPACE = (

@@ -66,10 +66,9 @@ def alone(config: Config) -> Answers:
         stated = Task(asked, stands_for(asked, own.model.name, own.model.weights))
         with Evaluator(own, session.machine_of(own), folder) as evaluator:
             brief = briefing(own, evaluator, folder, stated)
-        messages = Coder(programmer(asked), brief, knowledge=False).messages(
-            plan_of(asked), "", "", ()
-        )
-        reply = programmer(asked).complete(Request("coder", messages))
+        model = programmer(asked)
+        messages = Coder(model, brief, knowledge=False).messages(plan_of(asked), "", "", ())
+        reply = model.complete(Request("coder", messages))
         try:
             program = program_of(reply.text, reply.finish)
         except FormatFailure as failure:

@@ -158,8 +158,7 @@ def test_what_is_clearly_slower_than_three_that_keep_their_quality_is_left() -> 
 
 def test_what_is_scored_on_12_is_left_where_two_that_keep_their_quality_are_faster() -> None:
     told = [_told(n, speed, 0.02) for n, speed in enumerate((2.0, 3.0))]
-    drawn = [Sample(arm, n, 0, "a dog", n, 0.1) for n in range(12) for arm in ("base", "candidate")]
-    known = _told(2, 1.99, 0.02, rung=0, samples=tuple(drawn))
+    known = _told(2, 1.99, 0.02, rung=0, samples=DRAWN)
     assert labeller.beaten(known, told) == "2 that keep their quality are faster"
     assert labeller.beaten(dataclasses.replace(known, speedup=2.01), told) is None
     few = dataclasses.replace(known, samples=DRAWN[:-2])
