@@ -52,7 +52,8 @@ class Evaluator:
 
     ``counts`` says whether operations are counted. ``enough`` is asked of what is known after the
     timed prompts, after the first of them, and after each portion of those that are only scored:
-    why no more needs to be known, in words, or None. A search for a front has no such question.
+    why no more needs to be known, in words, or None. A search for a front has no such question; one
+    whose goal names a speed has (:func:`engine.goal.beaten`).
     """
 
     def __init__(
@@ -161,8 +162,7 @@ class Evaluator:
                 if len(parts) > 1 and (self._enough is None or asked >= count + self.scored):
                     continue
                 result = self.result(blank, parts, 0, facts, worker, folder)
-                why = self.hopeless(result) if len(parts) == 1 else None
-                why = why or (self._enough and self._enough(result))
+                why = self.left(result, first=len(parts) == 1)
                 if why is not None:
                     return _stopped(result, asked, why)
             return self.result(blank, parts, 1, facts, worker, folder)
@@ -189,8 +189,13 @@ class Evaluator:
                     drawn = self._drawn.both(base, worker, count, start, stop)
                 yield Series(tuple(drawn))
 
-    def hopeless(self, result: Result) -> str | None:
-        """Why a candidate is not worth more prompts, in words; None where it is."""
+    def left(self, result: Result, *, first: bool) -> str | None:
+        """Why a candidate is not worth more prompts, in words; None where it is. ``first``: only
+        the first prompts were drawn so far."""
+        why = self._hopeless(result) if first else None
+        return why or (self._enough(result) if self._enough else None)
+
+    def _hopeless(self, result: Result) -> str | None:
         goal = self.config.goal
         limit = math.inf if goal.max_loss is None else max(HOPELESS_LOSS, 4 * goal.max_loss)
         if result.loss is not None and result.loss > limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engine import goal as goals
 from engine import handover
@@ -33,6 +34,8 @@ class Choice:
         near = [
             r
             for r in searched
+            # What was left after a few prompts was left for good.
+            if r.rung >= 1
             if (r.speedup or 0.0) > 1 and (r.loss or 0.0) <= archive.SLACK * self.goal.most_loss
         ]
         chosen = archive.front(near, memory=self.goal.names_memory)[:ACCEPTED]
@@ -47,10 +50,25 @@ class Choice:
     def outdone(self, candidate: Result, told: Sequence[Result]) -> bool:
         """Whether measuring the candidate again would not bring it to the front, since a point that
         keeps the goal on the held-out prompts is so much better. A single technique is compared
-        with, so it never is."""
-        if self._single(candidate) or self.goal.names_memory:
+        with, so it never is. Where the goal asks for speed, faster is better and nothing else."""
+        if self.goal.names_memory:
             return False
-        return archive.outdone(candidate, [r for r in told if r.rung == 2 and self._keeps(r)])
+        accepted = [r for r in told if r.ok and r.rung == 2]
+        if goals.asks_speed(self._goal):
+            limits = self._goal | {"speedup": None, "seconds": None}
+            least = archive.OUTDONE * (candidate.speedup or 0.0)
+            keeping = [r for r in accepted if goals.within_goal(r, limits)]
+            return any((r.speedup or 0.0) > least for r in keeping)
+        if self._single(candidate):
+            return False
+        return archive.outdone(candidate, [r for r in accepted if self._keeps(r)])
+
+    def met(self, told: Sequence[Result]) -> Result | None:
+        """The first trial that keeps for sure all that the goal asks for: nothing more needs to be
+        measured then. None also where it asks for nothing."""
+        if not goals.asks(self._goal):
+            return None
+        return next((r for r in told if r.rung == 2 and goals.surely_within(r, self._goal)), None)
 
     def further(self, told: Sequence[Result]) -> Result | None:
         """The fastest point that seemed to keep the goal, was not measured again, and is faster
@@ -61,7 +79,11 @@ class Choice:
         return max(faster, key=lambda r: r.speedup or 0.0, default=None)
 
     def _keeps(self, result: Result) -> bool:
-        return goals.within_goal(result, dataclasses.asdict(self.goal))
+        return goals.within_goal(result, self._goal)
+
+    @property
+    def _goal(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.goal)
 
     def _single(self, result: Result) -> bool:
         return handover.is_single(result.genome, self.baseline)

@@ -7,11 +7,15 @@ it asks for is a speed-up, a time or a memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.results import Result
 
+FEW = 2
+"""Timed images whose interval tells nothing yet."""
+CLEARLY = 1.1
+"""Factor by which a trial is slower than asked for when so few have been timed."""
 TOLERANCE = 1e-9
 """Forgives the rounding of shares."""
 
@@ -19,6 +23,42 @@ TOLERANCE = 1e-9
 def asks(goal: Mapping[str, Any]) -> bool:
     """Whether the goal asks for something that ends a search when it is met."""
     return any(goal.get(name) is not None for name in ("speedup", "seconds", "memory_gib"))
+
+
+def asks_speed(goal: Mapping[str, Any]) -> bool:
+    """Whether the goal asks for a speed-up or a time, so that what is too slow is of no use."""
+    return goal.get("speedup") is not None or goal.get("seconds") is not None
+
+
+def beaten(result: Result, told: Sequence[Result], goal: Mapping[str, Any]) -> str | None:
+    """Why a trial that was drawn in part cannot serve a goal that asks for speed, or None.
+
+    It is slower than asked for, and another that keeps the goal's limits is faster: by CLEARLY
+    where the trial was drawn twice, by anything where its whole interval is below the target. The
+    fastest trial is never left, since it is the answer where none reaches the target.
+    """
+    target = _target(result, goal)
+    if result.speedup is None or result.speedup_high is None:
+        return None
+    limits = dict(goal) | {"speedup": None, "seconds": None}
+    able = [r for r in told if r.rung >= 1 and within_goal(r, limits)]
+    fastest = max(able, key=lambda r: r.speedup or 0.0, default=None)
+    if fastest is None or fastest.trial == result.trial:
+        return None
+    own = [sample for sample in result.samples if sample.arm == "candidate"]
+    timed = sum(sample.clocked and sample.index == 0 for sample in own)
+    sure = timed > FEW and result.speedup_high < target
+    least = min(target, fastest.speedup or 0.0)
+    if least > result.speedup * (1.0 if sure else CLEARLY):
+        return f"{result.speedup:.2f}x, slower than asked for and than trial {fastest.trial}"
+    return None
+
+
+def _target(result: Result, goal: Mapping[str, Any]) -> float:
+    """The speed-up that keeps the goal's speed-up and time, by the trial's own baseline."""
+    seconds = goal.get("seconds")
+    by_time = (result.seconds_base or 0.0) / seconds if seconds else 0.0
+    return max(goal.get("speedup") or 0.0, by_time)
 
 
 def within_goal(result: Result, goal: Mapping[str, Any]) -> bool:
@@ -53,6 +93,13 @@ def slack(result: Result, goal: Mapping[str, Any]) -> float:
     ]
     found = [_halves(figure, end, limit) for figure, end, limit in bounds if limit is not None]
     return min(found, default=math.inf)
+
+
+def surest(results: Sequence[Result], goal: Mapping[str, Any]) -> Result | None:
+    """Of results that keep a goal the fastest that does so for sure, or else the surest; None of
+    none. Nobody asked for more speed than the target, and a limit that is hardly kept may be missed
+    when it is measured again."""
+    return max(results, key=lambda r: (min(slack(r, goal), 1.0), r.speedup or 0.0), default=None)
 
 
 def _halves(figure: float | None, end: float | None, limit: float) -> float:

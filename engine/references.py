@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from engine.measure import statistics
 from engine.measure.paired import Series, rounds_for
 from engine.measure.summary import similarities
 from engine.results import Genome, Result
-from engine.strategy import Strategy, registry
+from engine.strategy import Strategy, Value, registry
 
 CONTROL_LIMITS = (0.97, 1.03)
 CONTROL_WIDTH = 0.10
+SLOWER = 0.95
+"""Speed-up on the first prompts below which a technique alone is not timed on more."""
 PROFILED = 5
 """Images over which the profile takes medians."""
 
@@ -121,11 +123,12 @@ def drift(evaluator: Evaluator) -> float:
 def alone(evaluator: Evaluator, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What each of these techniques does to the baseline's time, by name: the fastest of its
     default and known-good settings, as ``genes``, ``speedup``, ``low`` and ``high``, or a
-    ``reason`` where none ran.
+    ``reason`` where none ran. Which is the fastest is seen on the first prompts, and so is what is
+    clearly slower than the baseline; else that setting is timed on as many as a search's trial.
 
-    Meant for techniques that change no counted operation: what they gain depends on the machine
-    and the model, hardly on what else is composed, so one look tells whether they are worth a
-    search. Kept in ``alone.json`` of the evaluator's folder.
+    Meant for techniques whose counted operations do not tell what they gain: that depends on the
+    machine and the model, hardly on what else is composed, so one look tells whether they are worth
+    a search. Kept in ``alone.json`` of the evaluator's folder.
     """
     path = evaluator.folder / "alone.json"
     found: dict[str, dict[str, Any]] = {}
@@ -151,38 +154,43 @@ def _fastest(evaluator: Evaluator, strategy: Strategy) -> dict[str, Any]:
     best: dict[str, Any] = {"reason": "no setting of it can run here"}
     for genes in able:
         try:
-            genome = canonical({**evaluator.arms.baseline, strategy.name: genes})
-            gain = _gain(evaluator, genome)
+            gain = _gain(evaluator, strategy, genes, evaluator.config.measure.first_prompts)
         except (TrialError, UsageError) as error:
             best = best if "speedup" in best else {"reason": str(error)}
             continue
-        if gain.median > best.get("speedup", 0.0):
-            best = {"genes": genes, "speedup": gain.median, "low": gain.low, "high": gain.high}
-    return best
+        if gain["speedup"] > best.get("speedup", 0.0):
+            best = gain
+    if best.get("speedup", 0.0) < SLOWER:
+        return best
+    return _gain(evaluator, strategy, best["genes"], evaluator.config.measure.search_prompts)
 
 
-def _gain(evaluator: Evaluator, genome: Genome) -> statistics.Interval:
-    """Speed-up of a genome over the baseline on as many prompts as a search's trial."""
-    series = _against(evaluator, genome, "alone")
+def _gain(
+    evaluator: Evaluator, strategy: Strategy, genes: Mapping[str, Value], prompts: int
+) -> dict[str, Any]:
+    """What a technique does to the baseline's time on so many prompts."""
+    genome = canonical({**evaluator.arms.baseline, strategy.name: genes})
+    series = _against(evaluator, genome, "alone", prompts)
     shapes = [t.request.shape for t in series.of("base")]
     seconds = series.seconds("base"), series.seconds("candidate")
-    return statistics.paired_ratio(*seconds, 0, groups=shapes)
+    gain = statistics.paired_ratio(*seconds, 0, groups=shapes)
+    return {"genes": genes, "speedup": gain.median, "low": gain.low, "high": gain.high}
 
 
 def _similarity(evaluator: Evaluator, genome: Genome) -> float:
     """Mean SSIM of a genome's images to the baseline's on the same requests."""
-    found = [pair[1] for pair in similarities(_against(evaluator, genome, "drift")) if pair]
+    series = _against(evaluator, genome, "drift", evaluator.config.measure.search_prompts)
+    found = [pair[1] for pair in similarities(series) if pair]
     return sum(found) / len(found)
 
 
-def _against(evaluator: Evaluator, genome: Genome, purpose: str) -> Series:
-    """The baseline and a genome's program, timed on the prompts of a search's trial."""
+def _against(evaluator: Evaluator, genome: Genome, purpose: str, prompts: int) -> Series:
+    """The baseline and a genome's program, timed on so many prompts of the search."""
     rng = evaluator.asked.rng(purpose)
-    count = evaluator.config.measure.search_prompts
-    pairs = evaluator.asked.pairs(count, "search", rng)
+    pairs = evaluator.asked.pairs(prompts, "search", rng)
     base = evaluator.arms.base()
     with evaluator.arms.running(genome, evaluator.arms.program(genome)) as (worker, _facts):
-        return evaluator.rounds(base, worker, pairs, rounds_for(count), rng)
+        return evaluator.rounds(base, worker, pairs, rounds_for(prompts), rng)
 
 
 def profile(evaluator: Evaluator) -> dict[str, float]:

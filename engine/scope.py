@@ -14,7 +14,7 @@ from engine.needs import too_new
 from engine.program import context
 from engine.references import alone
 from engine.results import Genome
-from engine.search import Proposal
+from engine.search import Proposal, Searcher, searcher
 from engine.search.archive import MARGINS
 from engine.search.space import Space, space
 from engine.strategy import Strategy, Value, nearest, registry
@@ -53,15 +53,16 @@ def search_space(config: Config, arms: Arms, worthless: Mapping[str, str] | None
 
 
 def worthless(config: Config, evaluator: Evaluator, here: Space) -> dict[str, str]:
-    """Techniques of the space that change no counted operation and, measured alone, do not make
-    the baseline faster by more than the margin of noise; with what was measured.
+    """Techniques of the space that operations do not tell the worth of and that, measured alone, do
+    not make the baseline faster by more than the margin of noise; with what was measured.
 
     What ``search.only`` names is searched all the same.
     """
     if not config.search.alone_first or config.objective != "time":
         return {}
     named = config.search.only or {}
-    names = [n for n, s in here.strategies.items() if s.timed_only and n not in named]
+    clocked = [n for n, s in here.strategies.items() if s.timed_only or s.overhead]
+    names = [n for n in clocked if n not in named]
     found: dict[str, str] = {}
     for name, gain in alone(evaluator, names).items():
         if "reason" in gain:
@@ -70,6 +71,20 @@ def worthless(config: Config, evaluator: Evaluator, here: Space) -> dict[str, st
             span = f"{gain['low']:.2f} to {gain['high']:.2f}"
             found[name] = f"measured alone: {gain['speedup']:.2f}x ({span})"
     return found
+
+
+def configured(config: Config, here: Space) -> Searcher:
+    """The searcher that the configuration names, told what the goal asks for."""
+    return searcher(
+        config.search.name,
+        here,
+        config.search.seed,
+        config.search.options(),
+        max_loss=config.goal.most_loss,
+        memory=config.goal.names_memory,
+        speedup=config.goal.speedup,
+        seconds=config.goal.seconds,
+    )
 
 
 def _left_out(strategy: Strategy, config: Config, arms: Arms) -> str | None:

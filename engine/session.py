@@ -6,10 +6,13 @@ them elsewhere; in either place the next job finds the evaluator that the last o
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import goal as goals
 from engine.evaluate import Evaluator
+from engine.results import Result
 from engine.schema import Config
 from engine.search.ledger import Results
 
@@ -34,7 +37,17 @@ def evaluator(config: Config, folder: Path) -> Evaluator:
     """The evaluator of a study's folder in this process, made on first use."""
     folder = folder.resolve()
     if folder not in _open:
-        _open[folder] = Evaluator(config, machine_of(config), folder)
+        goal = dataclasses.asdict(config.goal)
+
+        def enough(result: Result) -> str | None:
+            return goals.beaten(result, told(folder).read(), goal)
+
+        _open[folder] = Evaluator(
+            config,
+            machine_of(config),
+            folder,
+            enough=enough if goals.asks_speed(goal) else None,
+        )
     return _open[folder]
 
 

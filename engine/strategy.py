@@ -184,6 +184,7 @@ class Declared:
     conflicts: tuple[str, ...]
     known_good: tuple[KnownGood, ...]
     timed_only: bool
+    overhead: bool
     for_memory: bool
     first_call_s: float
 
@@ -200,6 +201,7 @@ def strategy(
     conflicts: tuple[str, ...] = (),
     known_good: tuple[KnownGood, ...] = (),
     timed_only: bool = False,
+    overhead: bool = False,
     for_memory: bool = False,
     first_call_s: float = 0.0,
 ) -> Callable[[_T], _T]:
@@ -210,7 +212,9 @@ def strategy(
     50 attention, 60 tokens, 70 caches, 80 guidance, 85 placement, from 90 after the move to the
     device: 95 compilation). ``exact``: the picture stays the same up to rounding.
     ``timed_only``: it changes seconds or memory and no counted operation, so a search by counted
-    operations leaves it out. ``for_memory``: it saves memory and no time, so a search leaves it
+    operations leaves it out. ``overhead``: it counts fewer operations and takes time of its own for
+    it, so that on some machines it is slower. Techniques of both kinds are measured alone before a
+    search. ``for_memory``: it saves memory and no time, so a search leaves it
     out unless the goal names memory. ``first_call_s``: seconds that it typically adds to the first
     call on a CPU; a search there leaves it out when that exceeds its limit.
     """
@@ -226,6 +230,7 @@ def strategy(
             conflicts=conflicts,
             known_good=known_good,
             timed_only=timed_only,
+            overhead=overhead,
             for_memory=for_memory,
             first_call_s=first_call_s,
         )
@@ -248,6 +253,7 @@ class Strategy:
     conflicts: tuple[str, ...]
     known_good: tuple[KnownGood, ...]
     timed_only: bool
+    overhead: bool
     for_memory: bool
     first_call_s: float
 

@@ -23,8 +23,8 @@ from engine.finalists import FURTHER, Choice
 from engine.genome import canonical, key, overrides
 from engine.results import Genome, Result
 from engine.schema import Config
-from engine.scope import search_space, starting, worthless
-from engine.search import Proposal, Searcher, searcher
+from engine.scope import configured, search_space, starting, worthless
+from engine.search import Proposal, Searcher
 from engine.search.ledger import Ledger
 from engine.search.space import Space
 
@@ -129,7 +129,7 @@ class _Study:
 
     def _narrowed(self, here: Space) -> Space:
         """The space without the techniques that, alone, gain nothing on this machine."""
-        with console.working("techniques that change no counted operation, each alone"):
+        with console.working("techniques whose worth hangs on the machine, each alone"):
             without = worthless(self.config, self.evaluator, here)
         for name, why in without.items():
             console.say(f"left out: {name}, {why}")
@@ -152,20 +152,12 @@ class _Study:
         } | config.by_whom()
 
     def _searcher(self, here: Space) -> Searcher:
-        config = self.config.search
         if self.config.by_agent:
             from engine.agent.opening import opened
 
             with console.working("the agent's model and sandbox"):
                 return opened(self.config, self.evaluator, here, self.folder, self.model, self.task)
-        return searcher(
-            config.name,
-            here,
-            config.seed,
-            config.options(),
-            max_loss=self.config.goal.most_loss,
-            memory=self.config.goal.names_memory,
-        )
+        return configured(self.config, here)
 
     def _spent(self, source: Searcher, book: handover.Book) -> None:
         """What the language model has cost so far: stored, kept for the report, and shown."""
@@ -264,32 +256,39 @@ class _Study:
     def _goal_reached(self, ledger: Ledger, told: list[Result]) -> bool:
         """Whether all that the goal asks for is kept with confidence.
 
-        A trial of a few prompts cannot say so: the fastest one that seems to keep the goal is
+        A trial of a few prompts cannot say so: the one that seems to keep the goal most surely is
         measured on the held-out prompts, and that measurement decides.
         """
         goal = dataclasses.asdict(self.config.goal)
         if not goals.asks(goal):
             return False
-        able = [r for r in told if goals.within_goal(r, goal)]
-        hopeful = [r for r in able if r.rung < 2]
-        if hopeful:
-            able.append(self._accepted(ledger, max(hopeful, key=lambda r: r.speedup or 0.0)))
-        sure = next((r for r in able if goals.surely_within(r, goal)), None)
+        hopeful = [r for r in told if r.rung < 2 and goals.within_goal(r, goal)]
+        likely = goals.surest(hopeful, goal)
+        if likely is not None and self._choice.met(told) is None:
+            self._accepted(ledger, likely)
+        sure = self._choice.met(self._results())
         if sure is not None:
             console.say(f"the goal is met with confidence by trial {sure.trial}")
         return sure is not None
 
     # --- acceptance
 
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.config.goal, self.evaluator.arms.baseline)
+
     def _accept(self, ledger: Ledger, book: handover.Book) -> None:
-        """Measure the front's points, and the best single technique, on the held-out prompts."""
-        choice = Choice(self.config.goal, self.evaluator.arms.baseline)
+        """Measure the front's points, and the best single technique, on the held-out prompts; where
+        the goal asks for something, until a point keeps it for sure."""
+        choice = self._choice
         told = self._results()
         for candidate in choice.finalists(told, [self._as_searched(r) for r in told if r.ok]):
-            if not choice.outdone(candidate, self._results()):
+            told = self._results()
+            if not choice.met(told) and not choice.outdone(candidate, told):
                 self._accepted(ledger, candidate)
         for _ in range(FURTHER):
-            further = choice.further(self._results())
+            told = self._results()
+            further = None if choice.met(told) else choice.further(told)
             if further is None:
                 break
             self._accepted(ledger, further)

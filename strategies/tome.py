@@ -37,6 +37,7 @@ SEED = 0
     slot="tokens",
     order=60,
     exact=False,
+    overhead=True,
     needs=Needs(backbone=("unet",), modules=("BasicTransformerBlock",), libraries=("tomesd",)),
     known_good=(
         KnownGood(

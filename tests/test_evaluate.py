@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import results, session
+from engine import references, results, session
 from engine.evaluate import PORTION, Evaluator
 from engine.genome import canonical
 from engine.models import CHECKPOINTS
@@ -18,6 +18,7 @@ from engine.schema import Config
 Composed = Callable[..., Config]
 TINY = ("+debug=tiny", "objective=flops", "measure.search_prompts=4", "measure.scored_prompts=3")
 SLOW = canonical({"sampler": {"name": "dpmpp_2m", "steps": 30}})
+EVEN = canonical({"sampler": {"name": "dpmpp_2m", "steps": 18}})
 FAST = canonical({"sampler": {"name": "dpmpp_2m", "steps": 5}})
 
 
@@ -105,6 +106,40 @@ def test_whoever_asks_after_each_portion_has_the_same_pictures_in_the_end(
         found.append([(s.round, s.position, s.prompt, s.seed, s.score) for s in told.samples])
     assert sorted(found[0]) == sorted(found[1])
     assert asked == [2, 4, 4 + PORTION], "of all that was drawn nobody needs to ask"
+
+
+def test_a_technique_alone_is_timed_in_full_at_its_fastest_setting_unless_it_is_clearly_slower(
+    evaluator: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, int]] = []
+    rates = {"feed_forward": 0.9, "all": 1.2}
+
+    def gain(mine: Evaluator, strategy: Any, genes: dict[str, Any], prompts: int) -> dict[str, Any]:
+        asked.append((genes["layers"], prompts))
+        return {"genes": genes, "speedup": rates[genes["layers"]]}
+
+    monkeypatch.setattr(references, "_gain", gain)
+    with evaluator() as mine:
+        found = references.alone(mine, ["dynamic_int8"])
+        assert found["dynamic_int8"]["genes"]["layers"] == "all"
+        assert asked == [("all", 2), ("feed_forward", 2), ("all", 4)]
+        (mine.folder / "alone.json").unlink()
+        rates["all"] = 0.8
+        assert references.alone(mine, ["dynamic_int8"])["dynamic_int8"]["speedup"] == 0.9
+    assert len(asked) == 5, "what is slower has no more prompts"
+
+
+def test_a_study_for_a_speed_leaves_what_is_too_slow_once_a_faster_one_is_known(
+    composed: Composed, tmp_path: Path
+) -> None:
+    config = composed(*TINY, "goal.speedup=100", "goal.max_loss=1", "goal.accuracy_drop=null")
+    try:
+        mine = session.evaluator(config, tmp_path)
+        told = [mine.evaluate(trial, genome, "user") for trial, genome in enumerate((FAST, EVEN))]
+    finally:
+        session.close()
+    assert [r.rung for r in told] == [1, 0]
+    assert told[1].notes[-1].endswith("slower than asked for and than trial 0")
 
 
 def test_operations_are_counted_where_they_are_asked_for(

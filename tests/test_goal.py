@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.goal import asks, slack, surely_within, within_goal
-from engine.results import Result
+from engine.goal import asks, asks_speed, beaten, slack, surely_within, surest, within_goal
+from engine.results import Result, Sample
 from engine.study import missed
 
 GOAL: dict[str, Any] = {"max_loss": 0.05, "accuracy_drop": 0.05, "quality": "prompt_score"}
@@ -91,3 +91,56 @@ def test_a_study_that_a_budget_ended_without_a_result_says_so() -> None:
     assert missed(spent).endswith(spent)
     assert "search longer" not in missed(spent)
     assert "search longer" in missed(None)
+
+
+def drawn(speedup: float, images: int) -> Result:
+    """A trial after so many timed images."""
+    sample = Sample("candidate", 0, 0, "a red circle", 0, 0.1)
+    return replace(
+        POINT,
+        trial=5,
+        rung=0,
+        speedup=speedup,
+        speedup_low=speedup - 0.1,
+        speedup_high=speedup + 0.1,
+        samples=(sample,) * images,
+    )
+
+
+def test_what_is_slower_than_asked_for_is_left_where_another_keeps_its_quality_and_is_faster() -> (
+    None
+):
+    asked = GOAL | {"speedup": 4.0}
+    fastest = replace(POINT, rung=1)
+    assert beaten(drawn(2.5, 2), [fastest], asked) == (
+        "2.50x, slower than asked for and than trial 0"
+    )
+    assert beaten(drawn(2.8, 2), [fastest], asked) is None, "two images tell little"
+    assert beaten(drawn(2.8, 8), [fastest], asked) is not None
+    assert beaten(drawn(3.1, 8), [fastest], asked) is None, "it may be the answer"
+    for useless in (replace(POINT, rung=0), replace(POINT, rung=1, loss=0.06)):
+        assert beaten(drawn(2.5, 8), [useless], asked) is None
+
+
+def test_nothing_is_left_that_may_reach_the_target() -> None:
+    asked = GOAL | {"speedup": 2.8}
+    faster = [replace(POINT, rung=1, speedup=9.0)]
+    assert beaten(drawn(2.75, 8), faster, asked) is None, "its interval holds the target"
+    assert beaten(drawn(2.6, 8), faster, asked) is not None
+    in_time = GOAL | {"seconds": 0.1}
+    slow, slower = (replace(drawn(x, 8), seconds_base=0.28) for x in (2.75, 2.6))
+    assert beaten(slow, faster, in_time) is None
+    assert beaten(slower, faster, in_time) is not None
+    assert [asks_speed(GOAL | {name: 1.0}) for name in ("speedup", "seconds", "memory_gib")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_surest_is_the_fastest_of_those_that_are_sure() -> None:
+    asked = GOAL | {"speedup": 2.8}
+    luckier = replace(POINT, trial=1, speedup=3.5, speedup_low=2.7, speedup_high=4.3)
+    faster = replace(POINT, trial=2, speedup=3.2, speedup_low=3.0, speedup_high=3.4)
+    assert surest([POINT, luckier, faster], asked) == faster
+    assert surest([], asked) is None

@@ -309,9 +309,7 @@ def _best(home: Path, config: Config) -> Result | None:
     limits = goal | {"speedup": None, "seconds": None, "memory_gib": None}
     keeping = [r for r in told if goals.within_goal(r, goal)]
     if keeping:
-        # Nobody asked for more speed than the target; a limit that is hardly kept may be missed
-        # when it is measured again.
-        return max(keeping, key=lambda r: (min(goals.slack(r, goal), 1.0), r.speedup or 0.0))
+        return goals.surest(keeping, goal)
     able = [r for r in told if goals.within_goal(r, limits)] or told
     return max(able, key=lambda r: r.speedup or 0.0, default=None)
 

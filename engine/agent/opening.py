@@ -25,6 +25,7 @@ from engine.agent.writer import Template, Writer
 from engine.errors import UsageError
 from engine.results import Genome, Result, write_json
 from engine.schema import Config
+from engine.scope import configured
 from engine.search import Searcher, paper, searcher
 from engine.search.space import Space
 
@@ -118,7 +119,7 @@ def opened(
             config.agent.knowledge,
         ),
         writer=writer(config, evaluator, folder, model, task),
-        tuner=lambda space: _tuner(config, space),
+        tuner=lambda space: configured(config, space),
         selector=paper.Paper(here, config.search.seed, _paper(config), config.goal.names_memory),
         base=feedback.Base(base.facts.forwards, base.facts.flops, config.objective == "time"),
         goal=dataclasses.asdict(config.goal),
@@ -127,17 +128,6 @@ def opened(
         seed=config.search.seed,
         insights=known_insights(config, evaluator, folder),
         folder=folder,
-    )
-
-
-def _tuner(config: Config, space: Space) -> Searcher:
-    return searcher(
-        config.search.name,
-        space,
-        config.search.seed,
-        config.search.options(),
-        max_loss=config.goal.most_loss,
-        memory=config.goal.names_memory,
     )
 
 

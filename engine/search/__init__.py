@@ -60,17 +60,23 @@ def searcher(
     *,
     max_loss: float = 0.05,
     memory: bool = False,
+    speedup: float | None = None,
+    seconds: float | None = None,
 ) -> Searcher:
     """The searcher of that name with its own options.
 
-    ``max_loss`` and ``memory`` say what the goal asks for. Raises UsageError for an unknown name
+    ``max_loss``, ``memory``, ``speedup`` and ``seconds`` (of an image) say what the goal asks for;
+    the last two are known to the genetic search alone. Raises UsageError for an unknown name
     or option, for a value out of bounds, and for a space too large for an exhaustive search.
     """
     from engine.search import exhaustive, genetic, optuna_samplers, paper, random
     from engine.search.options import Without, parsed
 
     makers: Mapping[str, tuple[type, Callable[[Any], Searcher]]] = {
-        "genetic": (genetic.Options, lambda o: genetic.Genetic(space, seed, o, max_loss, memory)),
+        "genetic": (
+            genetic.Options,
+            lambda o: genetic.Genetic(space, seed, o, max_loss, memory, speedup, seconds),
+        ),
         "random": (Without, lambda o: random.Random(space, seed)),
         "tpe": (
             optuna_samplers.TpeOptions,

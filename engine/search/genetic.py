@@ -66,6 +66,9 @@ class Genetic:
     options: Options = Options()
     max_loss: float = 0.05
     memory: bool = False
+    speedup: float | None = None
+    seconds: float | None = None
+    """Of an image."""
 
     def ask(
         self, count: int, told: Sequence[Result], taken: Set[str], first_trial: int
@@ -103,8 +106,16 @@ class Genetic:
             if new := self._new(family.propose(), family, seen):
                 brood.setdefault(self.space.key(new.genome), new)
         children = list(brood.values())
-        model = Surrogate(self.space, family.parents.able, self.max_loss)
+        able = family.parents.able
+        model = Surrogate(self.space, able, self.max_loss, self._target(able))
         return [children[i] for i in model.chosen([c.genome for c in children], count)]
+
+    def _target(self, told: Sequence[Result]) -> float:
+        """The speed-up that the goal asks for, itself or as a time; 1 where it asks for none."""
+        found = [1.0, self.speedup or 0.0]
+        if self.seconds:
+            found += [(r.seconds_base or 0.0) / self.seconds for r in told[-1:]]
+        return max(found)
 
     def _new(self, made: Proposal | None, family: _Family, seen: Set[str]) -> Proposal | None:
         """The proposal, mutated until it is legal and not seen; None if that fails."""

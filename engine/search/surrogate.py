@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOSS_FLOOR = 0.02
 """Added to losses before their logarithm: below it differences are noise."""
+NEAR = 0.9
+"""Share of a speed-up that is near to it."""
 RIDGES = (0.01, 0.1, 1.0)
 """Dampings to choose from: the share of noise in what was measured."""
 INTERACTIONS = (0.0, 0.3, 1.0)
@@ -32,14 +34,18 @@ class Surrogate:
     """Expects a speed-up and a loss of a genome, and picks those that add most.
 
     What was told is judged by what the model expects of it too: a loss over a few prompts is so
-    noisy that the luckiest ones would otherwise hide every honest improvement.
+    noisy that the luckiest ones would otherwise hide every honest improvement. Where a speed-up is
+    ``asked`` for, only what comes near to it counts, or near to the best that is expected at all.
     """
 
-    def __init__(self, space: Space, told: Sequence[Result], max_loss: float) -> None:
+    def __init__(
+        self, space: Space, told: Sequence[Result], max_loss: float, asked: float = 1.0
+    ) -> None:
         import numpy as np
 
         self._space = space
         self._max_loss = max_loss
+        self._asked = asked
         rows = np.array([self._features(space.fitted(r.genome)) for r in told])
         speeds = np.array([r.speedup or 1.0 for r in told])
         losses = np.array([max(0.0, r.loss or 0.0) for r in told])
@@ -56,9 +62,11 @@ class Surrogate:
             return []
         speeds, losses = self._expected(np.array([self._features(g) for g in genomes]))
         known = self._speeds, self._losses
+        able = np.append(speeds, known[0])[np.append(losses, known[1]) < self._max_loss]
+        least = max(1.0, NEAR * min(self._asked, able.max(initial=1.0)))
         found: list[int] = []
         for _ in range(min(count, len(genomes))):
-            gains = _gains(speeds, losses, *_stairs(*known, self._max_loss))
+            gains = _gains(speeds, losses, *_stairs(*known, self._max_loss, least))
             gains[found] = -1.0
             found.append(int(np.argmax(gains)))
             known = np.append(known[0], speeds[found[-1]]), np.append(known[1], losses[found[-1]])
@@ -90,8 +98,9 @@ class Surrogate:
         return found
 
 
-def _stairs(speeds: Array, losses: Array, limit: float) -> tuple[Array, Array]:
-    """Losses at which a better speed-up begins, up to the limit, and the best up to each.
+def _stairs(speeds: Array, losses: Array, limit: float, least: float = 1.0) -> tuple[Array, Array]:
+    """Losses at which a better speed-up than ``least`` begins, up to the limit, and the best up to
+    each.
 
     Beyond the limit nothing counts, else children crowd where losses are twice the limit.
     """
@@ -99,7 +108,7 @@ def _stairs(speeds: Array, losses: Array, limit: float) -> tuple[Array, Array]:
 
     order = np.argsort(losses, kind="stable")
     order = order[losses[order] < limit]
-    best = np.maximum.accumulate(np.concatenate([[1.0], speeds[order]]))
+    best = np.maximum.accumulate(np.concatenate([[least], speeds[order]]))
     steps = np.concatenate([[True], np.diff(best) > 0])
     edges = np.concatenate([[0.0], losses[order]])[steps]
     return np.append(edges, limit), best[steps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,15 @@ def test_screening_helps() -> None:
     ours = [best(study(searcher("genetic", here, s), here)) for s in SEEDS]
     without = [best(study(searcher("genetic", here, s, {"screen": False}), here)) for s in SEEDS]
     assert np.mean(ours) > np.mean(without)
+
+
+def test_a_time_asked_for_draws_the_genetic_search_as_the_speed_up_that_keeps_it() -> None:
+    here = real_space()
+    told = [replace(r, seconds_base=0.5) for r in study(searcher("genetic", here, 0), here, 2)]
+    target = 1.5 * best(told)
+    fast = searcher("genetic", here, 0, speedup=target).ask(7, told, set(), 14)
+    assert fast == searcher("genetic", here, 0, seconds=0.5 / target).ask(7, told, set(), 14)
+    assert fast != searcher("genetic", here, 0).ask(7, told, set(), 14)
 
 
 @pytest.mark.parametrize("name", ["genetic", "random", "tpe", "nsga2", "paper"])
