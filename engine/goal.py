@@ -95,6 +95,13 @@ def slack(result: Result, goal: Mapping[str, Any]) -> float:
     return min(found, default=math.inf)
 
 
+def chance(result: Result, goal: Mapping[str, Any]) -> float:
+    """Probability that a result keeps its limit on loss, speed-up or time when it is measured again
+    as before, by the one that it keeps least; errors are taken as normal."""
+    # A second measurement has the errors of both; an interval ends at 1.96 standard errors.
+    return 0.5 * (1 + math.erf(1.96 * slack(result, goal) / 2))
+
+
 def surest(results: Sequence[Result], goal: Mapping[str, Any]) -> Result | None:
     """Of results that keep a goal the fastest that does so for sure, or else the surest; None of
     none. Nobody asked for more speed than the target, and a limit that is hardly kept may be missed

@@ -21,7 +21,7 @@ from engine.strategy import Strategy, Value, registry
 
 CONTROL_LIMITS = (0.97, 1.03)
 CONTROL_WIDTH = 0.10
-SLOWER = 0.95
+SLOWER = 0.98
 """Speed-up on the first prompts below which a technique alone is not timed on more."""
 PROFILED = 5
 """Images over which the profile takes medians."""

@@ -53,8 +53,8 @@ def search_space(config: Config, arms: Arms, worthless: Mapping[str, str] | None
 
 
 def worthless(config: Config, evaluator: Evaluator, here: Space) -> dict[str, str]:
-    """Techniques of the space that operations do not tell the worth of and that, measured alone, do
-    not make the baseline faster by more than the margin of noise; with what was measured.
+    """Techniques of the space whose worth operations do not tell and that, measured alone, do not
+    surely make the baseline faster, and by more than the margin of noise; with what was measured.
 
     What ``search.only`` names is searched all the same.
     """
@@ -67,7 +67,7 @@ def worthless(config: Config, evaluator: Evaluator, here: Space) -> dict[str, st
     for name, gain in alone(evaluator, names).items():
         if "reason" in gain:
             found[name] = f"measured alone: {gain['reason']}"
-        elif gain["speedup"] < 1 + MARGINS.speed:
+        elif gain["speedup"] < 1 + MARGINS.speed or gain["low"] <= 1:
             span = f"{gain['low']:.2f} to {gain['high']:.2f}"
             found[name] = f"measured alone: {gain['speedup']:.2f}x ({span})"
     return found

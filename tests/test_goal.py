@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.goal import asks, asks_speed, beaten, slack, surely_within, surest, within_goal
+from engine.goal import asks, asks_speed, beaten, chance, slack, surely_within, surest, within_goal
 from engine.results import Result, Sample
 from engine.study import missed
 
@@ -144,3 +144,12 @@ def test_the_surest_is_the_fastest_of_those_that_are_sure() -> None:
     faster = replace(POINT, trial=2, speedup=3.2, speedup_low=3.0, speedup_high=3.4)
     assert surest([POINT, luckier, faster], asked) == faster
     assert surest([], asked) is None
+
+
+def test_the_chance_that_a_limit_is_kept_again_is_even_on_the_limit() -> None:
+    assert chance(POINT, GOAL | {"max_loss": 0.02}) == pytest.approx(0.5)
+    # One half width of the interval away; a second measurement has an error of its own.
+    assert chance(POINT, GOAL | {"max_loss": 0.04}) == pytest.approx(0.917, abs=0.001)
+    assert chance(POINT, GOAL | {"max_loss": 0.0}) == pytest.approx(0.083, abs=0.001)
+    assert chance(POINT, {}) == 1.0
+    assert chance(replace(POINT, loss=None), GOAL) == 0.0

@@ -83,12 +83,14 @@ def test_what_gains_nothing_alone_is_left_out_with_what_was_measured(
         name: {"genes": {}, "speedup": 1.3, "low": 1.2, "high": 1.4} for name in quiet
     }
     gains["channels_last"] = {"genes": {}, "speedup": 1.01, "low": 0.97, "high": 1.05}
+    gains["attention"] = {"genes": {}, "speedup": 1.05, "low": 0.98, "high": 1.12}
     gains["qkv_fusion"] = {"reason": "it failed"}
     # It counts fewer operations and takes time of its own to find out which.
     gains["tome"] = {"genes": {}, "speedup": 0.9, "low": 0.88, "high": 0.92}
     (tmp_path / "alone.json").write_text(json.dumps(gains))
     evaluator: Any = SimpleNamespace(folder=tmp_path)
     assert worthless(config, evaluator, here) == {
+        "attention": "measured alone: 1.05x (0.98 to 1.12)",
         "channels_last": "measured alone: 1.01x (0.97 to 1.05)",
         "qkv_fusion": "measured alone: it failed",
         "tome": "measured alone: 0.90x (0.88 to 0.92)",
@@ -96,11 +98,8 @@ def test_what_gains_nothing_alone_is_left_out_with_what_was_measured(
     narrowed = search_space(
         config, arms(("float32", "bfloat16")), worthless(config, evaluator, here)
     )
-    assert set(here.strategies) - set(narrowed.strategies) == {
-        "channels_last",
-        "qkv_fusion",
-        "tome",
-    }
+    left = {"attention", "channels_last", "qkv_fusion", "tome"}
+    assert set(here.strategies) - set(narrowed.strategies) == left
     # Who names a technique wants it searched, and counted operations tell nothing of time.
     named = composed("search.only={sampler: {}, channels_last: {}}")
     assert worthless(named, evaluator, search_space(named, arms())) == {}

@@ -302,7 +302,8 @@ def plain(config: Config) -> dict[str, Any]:
 
 def _best(home: Path, config: Config) -> Result | None:
     """Of the accepted trials that keep the goal the fastest that does so for sure, or else the
-    surest; where none keeps it the fastest that keeps its limits, else the fastest at all."""
+    surest; where none keeps it the one that gets farthest, each weighted with the chance that it
+    keeps the limits."""
     told = [r for r in session.told(home).read() if r.ok]
     told = [r for r in told if r.rung == 2] or told
     goal = dataclasses.asdict(config.goal)
@@ -310,8 +311,7 @@ def _best(home: Path, config: Config) -> Result | None:
     keeping = [r for r in told if goals.within_goal(r, goal)]
     if keeping:
         return goals.surest(keeping, goal)
-    able = [r for r in told if goals.within_goal(r, limits)] or told
-    return max(able, key=lambda r: r.speedup or 0.0, default=None)
+    return max(told, key=lambda r: (r.speedup or 0.0) * goals.chance(r, limits), default=None)
 
 
 def _published(task: Task, best: Result, config: Config, folder: Path) -> str:

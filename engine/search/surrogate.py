@@ -24,6 +24,9 @@ LOSS_FLOOR = 0.02
 """Added to losses before their logarithm: below it differences are noise."""
 NEAR = 0.9
 """Share of a speed-up that is near to it."""
+HOPEFUL = 0.5
+"""How near a child must come where none is expected to add anything; which one is then chance,
+since what nobody expects is found by trying."""
 RIDGES = (0.01, 0.1, 1.0)
 """Dampings to choose from: the share of noise in what was measured."""
 INTERACTIONS = (0.0, 0.3, 1.0)
@@ -66,7 +69,10 @@ class Surrogate:
         least = max(1.0, NEAR * min(self._asked, able.max(initial=1.0)))
         found: list[int] = []
         for _ in range(min(count, len(genomes))):
-            gains = _gains(speeds, losses, *_stairs(*known, self._max_loss, least))
+            edges, best = _stairs(*known, self._max_loss, least)
+            gains = _gains(speeds, losses, edges, best)
+            if gains.max(initial=0.0) <= 0:
+                gains = (_nearness(speeds, losses, edges, best) >= HOPEFUL).astype(float)
             gains[found] = -1.0
             found.append(int(np.argmax(gains)))
             known = np.append(known[0], speeds[found[-1]]), np.append(known[1], losses[found[-1]])
@@ -121,6 +127,16 @@ def _gains(speeds: Array, losses: Array, edges: Array, best: Array) -> Array:
     widths = np.maximum(edges[1:] - np.maximum(edges[:-1], losses[:, None]), 0.0)
     gains: Array = (widths * np.maximum(speeds[:, None] - best, 0.0)).sum(axis=1)
     return gains
+
+
+def _nearness(speeds: Array, losses: Array, edges: Array, best: Array) -> Array:
+    """How near each point comes to adding something, where none adds any: its speed-up as a share
+    of the stairs' at its loss, less by as much as its loss exceeds the limit."""
+    import numpy as np
+
+    place = np.clip(np.searchsorted(edges, losses, side="right") - 1, 0, len(best) - 1)
+    found: Array = speeds / best[place] * np.minimum(1.0, edges[-1] / np.maximum(losses, 1e-9))
+    return found
 
 
 class _Ridge:
