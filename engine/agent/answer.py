@@ -152,18 +152,10 @@ def _by_rules(asked: Specification, config: Config, evaluator: Evaluator, plan: 
     from engine.agent.opening import template
 
     history: list[str] = [f"plan: {plan.title}"]
-    for _ in range(1 + config.agent.repairs):
-        genome = rules.genome_of(plan)
-        failed = _tried(evaluator, genome) if config.agent.debugger else None
-        if failed is None:
-            break
-        history.append(f"failed at {failed.stage}: {failed.reason}")
-        changed = rules.repaired(plan, asked, failed.stage, failed.reason)
-        if changed is None:
-            raise failed
-        plan = changed
-        history.append(f"changed: {plan.techniques}")
-    text = template(evaluator, _task(asked, config))(genome)
+    plan, failed = _settled(asked, config, evaluator, plan, history)
+    if failed is not None:
+        raise failed
+    text = template(evaluator, _task(asked, config))(rules.genome_of(plan))
     if config.agent.check:
         from engine.reading import read
 
@@ -172,6 +164,26 @@ def _by_rules(asked: Specification, config: Config, evaluator: Evaluator, plan: 
             raise TrialError("specification", "; ".join(map(str, wrong)))
         history.append("the program's text says what the request states")
     return Answer(text, history=tuple(history))
+
+
+def _settled(
+    asked: Specification, config: Config, evaluator: Evaluator, plan: Plan, history: list[str]
+) -> tuple[Plan, TrialError | None]:
+    """The plan with settings that act here, as far as the request leaves them open, and why its
+    generated program does not run, if it does not."""
+    if not config.agent.debugger:
+        return plan, None
+    for left in reversed(range(1 + config.agent.repairs)):
+        failed = _tried(evaluator, rules.genome_of(plan))
+        if failed is None:
+            break
+        history.append(f"failed at {failed.stage}: {failed.reason}")
+        changed = rules.repaired(plan, asked, failed.stage, failed.reason)
+        if changed is None or not left:
+            break
+        plan = changed
+        history.append(f"changed: {plan.techniques}")
+    return plan, failed
 
 
 def _tried(evaluator: Evaluator, genome: Genome) -> TrialError | None:
@@ -202,6 +214,9 @@ def _by_model(
     write = opening.writer(config, evaluator, folder, model, task)
     history: list[str] = []
     note = ""
+    if config.agent.name != "paper" and not plan.structure:
+        # A setting that nobody asked for and that does nothing here would mislead the programmer.
+        plan, _ = _settled(asked, config, evaluator, plan, history)
     for turn in range(max(1, config.agent.generations)):
         if turn or config.agent.name == "paper":
             brief = opening.briefing(config, evaluator, folder, task)

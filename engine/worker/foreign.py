@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ class Foreign:
         published = self.sides.get(normal(name))
         factor = own / published if own and published else 1.0
         wrap_call(type(pipe))
-        pipe._foreign = (factor, self)
+        # Whoever measures a program may hand in pictures that are the miniature's already.
+        large = math.sqrt(own * published) if own and published else 0.0
+        pipe._foreign = (factor, large, self)
 
 
 def _has_weights(cls: Any) -> bool:
@@ -115,7 +118,7 @@ def wrap_call(cls: Any) -> None:
         if held is None:
             return original(pipe, *arguments, **options)
         bound = signature.bind_partial(pipe, *arguments, **options)
-        factor, mapping = held
+        factor, large, mapping = held
         given = bound.arguments
         for side in ("height", "width"):
             if isinstance(given.get(side), int) and factor != 1.0:
@@ -124,7 +127,7 @@ def wrap_call(cls: Any) -> None:
                 given[side] = small
         for name in ("image", "control_image"):
             if given.get(name) is not None and factor != 1.0:
-                given[name] = _resized(given[name], factor, mapping)
+                given[name] = _resized(given[name], factor, large, mapping)
         for name, value in SMALL.items():
             if name in signature.parameters and given.get(name) != value:
                 if name in given:
@@ -136,10 +139,11 @@ def wrap_call(cls: Any) -> None:
     cls.__call__ = call
 
 
-def _resized(image: Any, factor: float, mapping: Foreign) -> Any:
+def _resized(image: Any, factor: float, large: float, mapping: Foreign) -> Any:
+    """A picture scaled, where its longer side has at least ``large`` pixels."""
     if isinstance(image, list | tuple):
-        return [_resized(one, factor, mapping) for one in image]
-    if not hasattr(image, "resize") or not hasattr(image, "size"):
+        return [_resized(one, factor, large, mapping) for one in image]
+    if not hasattr(image, "resize") or not hasattr(image, "size") or max(image.size) < large:
         return image
     width, height = (max(16, round(side * factor / 16) * 16) for side in image.size)
     mapping.note(f"image: {image.size[0]} x {image.size[1]} pixels are {width} x {height} here")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import results
+from engine import results, session
 from engine.agent import asked
-from engine.agent.answer import Answer, _best, answer, conversation
+from engine.agent.answer import Answer, _best, _settled, answer, conversation
 from engine.errors import UsageError
+from engine.evaluate import Evaluator
 from engine.phrasing import by_rules
 from engine.reading import read
 from engine.results import Result
@@ -82,6 +83,24 @@ def test_a_technique_that_did_nothing_takes_its_next_known_setting() -> None:
     assert changed is not None
     assert changed.techniques["tome"] != plan.techniques["tome"]
     assert asked.repaired(plan, spec, "load", "tome is broken") is None
+
+
+def test_a_programmer_is_given_settings_that_act_where_the_request_leaves_them_open(
+    tmp_path: Path, composed: Compose
+) -> None:
+    spec = by_rules("SDXL with DDIM, 4 steps, and token merging at ratio 0.5")
+    small = ("model.weights=mini", "model.height=64", "model.width=64")
+    config = composed(*overrides(spec), *small)
+    history: list[str] = []
+    plan = asked.plan_of(spec)
+    with Evaluator(config, session.machine_of(config), tmp_path) as evaluator:
+        settled, failed = _settled(spec, config, evaluator, plan, history)
+        untouched, _ = _settled(spec, composed("agent.debugger=false"), evaluator, plan, [])
+    assert failed is None
+    assert settled.techniques["tome"]["max_downsample"] != 1
+    assert settled.techniques["tome"]["ratio"] == 0.5
+    assert "failed at active" in history[0]
+    assert untouched == plan
 
 
 @pytest.mark.parametrize(

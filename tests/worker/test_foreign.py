@@ -6,9 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from engine.models import CHECKPOINTS
 from engine.requests import Request
+from engine.worker import foreign
 from engine.worker.conversation import Load
 from engine.worker.evidence import Evidence
 from engine.worker.pool import Pool
@@ -137,3 +139,12 @@ def test_a_gate_behind_the_last_step_is_refused_in_words(pool: Pool) -> None:
 
 def test_the_miniatures_are_where_the_models_say() -> None:
     assert all(Path(folder, "model_index.json").is_file() for folder in MODELS.values())
+
+
+def test_a_picture_of_the_miniatures_size_is_taken_as_it_is() -> None:
+    mapping = foreign.Foreign({}, [])
+    large = 181.0
+    published, own = (Image.new("RGB", size) for size in ((512, 384), (64, 48)))
+    small = foreign._resized([published, own], 1 / 8, large, mapping)
+    assert [one.size for one in small] == [(64, 48), (64, 48)]
+    assert mapping.notes == ["image: 512 x 384 pixels are 64 x 48 here"]
