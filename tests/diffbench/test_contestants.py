@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.diffbench.agents import _lend
+from engine.config import from_mapping
+from engine.diffbench.agents import Agent, _lend, composed
 from engine.diffbench.contestants import References, Rules
 from engine.diffbench.targets import Targets
 from engine.diffbench.tasks import reference, tasks
+from engine.phrasing import by_rules
 from engine.reading import read
 from engine.specification import mismatches
 
@@ -47,3 +49,11 @@ def test_shared_memory_lends_finished_studies_of_other_tasks_and_no_others(tmp_p
     lent = sorted(path.name for path in (tmp_path / "L4-003" / "sweeps").iterdir())
     assert lent == ["L4-001", "search"]
     assert (tmp_path / "L4-003" / "sweeps" / "L4-001" / "front.json").exists()
+
+
+def test_a_target_bounds_the_clip_score_and_not_the_miniatures_own_checker() -> None:
+    targets = Targets.of("counted")
+    task = next(task for task in targets.tasks() if task.level == 4 and task.labelled)
+    config = Agent(from_mapping(composed(("+bench=diffbench",)))).composed(by_rules(task.request))
+    assert config.goal.speedup is not None
+    assert (config.goal.max_loss, config.goal.accuracy_drop) == (0.05, None)
