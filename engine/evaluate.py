@@ -162,7 +162,7 @@ class Evaluator:
                 if len(parts) > 1 and (self._enough is None or asked >= count + self.scored):
                     continue
                 result = self.result(blank, parts, 0, facts, worker, folder)
-                why = self.left(result, first=len(parts) == 1)
+                why = self.why_left(result, first=len(parts) == 1)
                 if why is not None:
                     return _stopped(result, asked, why)
             return self.result(blank, parts, 1, facts, worker, folder)
@@ -189,7 +189,7 @@ class Evaluator:
                     drawn = self._drawn.both(base, worker, count, start, stop)
                 yield Series(tuple(drawn))
 
-    def left(self, result: Result, *, first: bool) -> str | None:
+    def why_left(self, result: Result, *, first: bool) -> str | None:
         """Why a candidate is not worth more prompts, in words; None where it is. ``first``: only
         the first prompts were drawn so far."""
         why = self._hopeless(result) if first else None

@@ -37,7 +37,7 @@ def beaten(result: Result, told: Sequence[Result], goal: Mapping[str, Any]) -> s
     where the trial was drawn twice, by anything where its whole interval is below the target. The
     fastest trial is never left, since it is the answer where none reaches the target.
     """
-    target = _target(result, goal)
+    target = target_of(goal, result.seconds_base)
     if result.speedup is None or result.speedup_high is None:
         return None
     limits = dict(goal) | {"speedup": None, "seconds": None}
@@ -54,10 +54,11 @@ def beaten(result: Result, told: Sequence[Result], goal: Mapping[str, Any]) -> s
     return None
 
 
-def _target(result: Result, goal: Mapping[str, Any]) -> float:
-    """The speed-up that keeps the goal's speed-up and time, by the trial's own baseline."""
+def target_of(goal: Mapping[str, Any], seconds_base: float | None) -> float:
+    """The speed-up that keeps the goal's speed-up and time (of an image), where the baseline takes
+    so many seconds; 0 where the goal asks for neither."""
     seconds = goal.get("seconds")
-    by_time = (result.seconds_base or 0.0) / seconds if seconds else 0.0
+    by_time = (seconds_base or 0.0) / seconds if seconds else 0.0
     return max(goal.get("speedup") or 0.0, by_time)
 
 

@@ -113,7 +113,7 @@ class Untrusted:
             few = rounds_for(self._config.measure.first_prompts)
             parts = [ev.rounds(base, worker, pairs, few, rng)]
             result = ev.result(blank, parts, 0, facts, worker, folder)
-            hopeless = ev.left(result, first=True)
+            hopeless = ev.why_left(result, first=True)
             if hopeless is None:
                 rest = rounds_for(count) - few
                 parts += self._mixed(base, worker, pairs, rest, rng, few)

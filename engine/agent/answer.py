@@ -326,7 +326,14 @@ def _best(home: Path, config: Config) -> Result | None:
     keeping = [r for r in told if goals.within_goal(r, goal)]
     if keeping:
         return goals.surest(keeping, goal)
-    return max(told, key=lambda r: (r.speedup or 0.0) * goals.chance(r, limits), default=None)
+    # Limits without an interval are kept or not; what was not measured at all has no chance.
+    able = [r for r in told if goals.within_goal(r, limits | {"max_loss": None})] or told
+
+    def farthest(result: Result) -> tuple[float, float]:
+        speedup = result.speedup or 0.0
+        return speedup * goals.chance(result, limits), speedup
+
+    return max(able, key=farthest, default=None)
 
 
 def _published(task: Task, best: Result, config: Config, folder: Path) -> str:

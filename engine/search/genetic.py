@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from engine.goal import target_of
 from engine.results import Genome, Result
 from engine.search import Proposal
 from engine.search.archive import front, measured, ranks
@@ -107,15 +108,10 @@ class Genetic:
                 brood.setdefault(self.space.key(new.genome), new)
         children = list(brood.values())
         able = family.parents.able
-        model = Surrogate(self.space, able, self.max_loss, self._target(able))
+        goal = {"speedup": self.speedup, "seconds": self.seconds}
+        target = target_of(goal, able[-1].seconds_base)
+        model = Surrogate(self.space, able, self.max_loss, target)
         return [children[i] for i in model.chosen([c.genome for c in children], count)]
-
-    def _target(self, told: Sequence[Result]) -> float:
-        """The speed-up that the goal asks for, itself or as a time; 1 where it asks for none."""
-        found = [1.0, self.speedup or 0.0]
-        if self.seconds:
-            found += [(r.seconds_base or 0.0) / self.seconds for r in told[-1:]]
-        return max(found)
 
     def _new(self, made: Proposal | None, family: _Family, seen: Set[str]) -> Proposal | None:
         """The proposal, mutated until it is legal and not seen; None if that fails."""
