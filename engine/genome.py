@@ -49,14 +49,15 @@ def canonical(
 
 
 def _in_order(one: Strategy, checked: Genome, steps: float) -> None:
-    """Refuse a gene that must stay below another strategy's and does not."""
+    """Refuse a gene that must stay below another one and does not."""
     for gene, limit in one.needs.below:
         name, _, other = limit.partition(".")
         if name not in checked:
             continue
-        values = checked[one.name][gene], checked[name][other]
-        own, most = (int(float(value) * steps + 1e-6) for value in values)
-        if max(1, own) >= max(1, most):
+        values = float(checked[one.name][gene]), float(checked[name][other])
+        # Another strategy acts from its first whole step; within one, zero is a fraction too.
+        own, most = (max(1, int(value * steps + 1e-6)) for value in values)
+        if values[0] >= values[1] if name == one.name else own >= most:
             raise UsageError(
                 f"technique.{one.name}.{gene}={checked[one.name][gene]} must be below "
                 f"technique.{limit}={checked[name][other]}, else it has nothing to do"

@@ -160,9 +160,9 @@ class Needs:
     """Own genes with a value that not every CUDA device runs, and the least compute capability
     that does."""
     below: tuple[tuple[str, str], ...] = ()
-    """Pairs of an own gene and ``strategy.gene``: where that other strategy is on, the own value
-    must be smaller than its value. Both are fractions of the denoising steps and are compared in
-    whole steps where the genome says how many there are."""
+    """Pairs of an own gene and ``strategy.gene``: where that strategy is on, the own value must be
+    smaller than its value. Both are fractions of the denoising steps; those of two strategies are
+    compared in whole steps where the genome says how many there are."""
 
 
 @dataclass(frozen=True)

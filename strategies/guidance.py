@@ -50,7 +50,7 @@ DOUBLED = (
     order=80,
     exact=False,
     # T-GATE ends guidance at its gate.
-    needs=Needs(guidance=True, below=(("stop", "tgate.gate"),)),
+    needs=Needs(guidance=True, below=(("start", "guidance.stop"), ("stop", "tgate.gate"))),
     known_good=(
         KnownGood(
             {"start": 0.0, "stop": 0.5},

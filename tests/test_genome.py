@@ -124,3 +124,10 @@ def test_a_gene_that_must_be_below_another_is_held_to_it() -> None:
         genome.canonical(together)
     assert genome.canonical({"tgate": {"gate": 0.6}, "guidance": {"stop": 0.4}})
     assert genome.canonical({"guidance": {"stop": 0.6}})
+
+
+def test_two_genes_of_one_strategy_are_compared_as_they_are() -> None:
+    few = {"sampler": {"steps": 4}}
+    assert genome.canonical(few | {"guidance": {"start": 0.0, "stop": 0.2}})
+    with pytest.raises(UsageError, match=r"guidance\.start=0\.3 must be below technique\.guid"):
+        genome.canonical({"guidance": {"start": 0.3, "stop": 0.3}})

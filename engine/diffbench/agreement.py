@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.reading.effective import filled, gate_step
 from engine.specification import Mismatch
+from engine.worker.methods import CACHES
 
 if TYPE_CHECKING:
     from engine.reading import Method, Reading
@@ -166,8 +167,8 @@ def _tgate(method: Method, seen: Mapping[str, Any], reading: Reading) -> _Compar
         return
     # A feature cache leaves layers out, so that their last own query may lie some calls earlier;
     # PNDM repeats a step.
-    cache = reading.method("deepcache")
-    slack = float(cache.settings.get("interval", 6)) if cache else 0.0
+    caches = [one for one in reading.methods if one.name in ("deepcache", *CACHES)]
+    slack = max((float(one.settings.get("interval", 6)) for one in caches), default=0.0)
     slack += reading.scheduler is None or reading.scheduler in ONE_MORE
     yield "gate_step", float(step), float(seen["gate_step"]), slack
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,14 +139,17 @@ class Space:
         """Number of genomes on the grids, before conflicts and the caller's predicate."""
         total = 1
         for slot, choices in self.slots.items():
-            total *= (not self.always(slot)) + sum(map(self._settings, choices))
+            settings = sum(sum(1 for _ in self._settings(one)) for one in choices)
+            total *= (not self.always(slot)) + settings
         return total - (not any(map(self.always, self.slots)))
 
-    def _settings(self, strategy: Strategy) -> int:
-        count = 1
-        for gene in strategy.genes:
-            count *= len(self.values(strategy.name, gene))
-        return count
+    def _settings(self, one: Strategy) -> Iterator[Genome]:
+        """The strategy alone with each of its settings that is legal in itself."""
+        grids = [self.values(one.name, gene) for gene in one.genes]
+        for values in itertools.product(*grids):
+            alone: Genome = {one.name: dict(zip(one.genes, values, strict=True))}
+            with contextlib.suppress(UsageError):
+                yield canonical(alone, self.strategies)
 
     def genomes(self) -> Iterator[Genome]:
         """Every legal genome on the grids, canonical; only sensible where ``size`` is small."""
@@ -163,9 +167,7 @@ class Space:
         if not self.always(slot):
             yield {}
         for one in self.slots[slot]:
-            grids = [self.values(one.name, gene) for gene in one.genes]
-            for values in itertools.product(*grids):
-                yield {one.name: dict(zip(one.genes, values, strict=True))}
+            yield from self._settings(one)
 
     def describe(self) -> dict[str, Any]:
         """What makes this space this space, as JSON: studies of different spaces do not mix. The

@@ -7,6 +7,7 @@ cannot be counted (a dtype, a layout) is read from the parts as they stand.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -41,6 +42,8 @@ class Units:
         self.crossed = 0
         self.projected: list[int] = []
         """Numbers of the calls in which a cross-attention made its own queries."""
+        self.held = 0
+        """Cross-attentions that a hook of diffusers' caches answered from what it kept."""
         self.reached = 0
         self.merged = 0
         self._tokens = 0
@@ -62,6 +65,7 @@ class Units:
                 if getattr(module, "is_cross_attention", False):
                     yield module.register_forward_pre_hook(self._crossing)
                     yield query.register_forward_pre_hook(self._projecting)
+                    yield from self._doors(module)
             if hasattr(module, "_tome_info") and hasattr(module, "attn1"):
                 yield module.register_forward_pre_hook(self._block, with_kwargs=True)
                 yield module.attn1.register_forward_pre_hook(self._attention, with_kwargs=True)
@@ -74,6 +78,17 @@ class Units:
 
     def _projecting(self, *_: Any) -> None:
         self.projected.append(self.forwards)
+
+    def _doors(self, module: Any) -> Iterator[Any]:
+        """Counters around the hooks of an attention: what enters one and does not pass is held."""
+        registry = getattr(module, "_diffusers_hook", None)
+        for hook in getattr(registry, "hooks", {}).values():
+            if hook.fn_ref.original_forward is not None:
+                yield _Counted(hook.fn_ref, "forward", functools.partial(self._hold, 1))
+                yield _Counted(hook.fn_ref, "original_forward", functools.partial(self._hold, -1))
+
+    def _hold(self, change: int) -> None:
+        self.held += change
 
     def _block(self, _module: Any, args: Any, kwargs: Any) -> None:
         self._tokens = (args[0] if args else kwargs["hidden_states"]).shape[1]
@@ -104,14 +119,31 @@ class Units:
                 found["tome"] = {**wanted, "merged": self.merged}
             else:
                 dead.add("tome")
-        reused = self.crossed - len(self.projected)
-        if reused > 0 and "pab" not in cached and "faster_cache" not in cached:
+        reused = self.crossed - len(self.projected) - self.held
+        if reused > 0:
             found["tgate"] = {"gate_step": max(self.projected, default=0), "reused": reused}
         rows = counters.batches
         if "tgate" not in found and rows and min(rows) < max(rows):
             at = next(i for i, n in enumerate(rows) if n < max(rows))
             found["guidance"] = {"stopped_at": at}
         return found, tuple(sorted(dead - set(found)))
+
+
+class _Counted:
+    """A function held by an object, with a counter before it until it is removed."""
+
+    def __init__(self, owner: Any, name: str, count: Callable[[], None]) -> None:
+        self.owner, self.name, self.original = owner, name, getattr(owner, name)
+
+        @functools.wraps(self.original)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            count()
+            return self.original(*args, **kwargs)
+
+        setattr(owner, name, counted)
+
+    def remove(self) -> None:
+        setattr(self.owner, self.name, self.original)
 
 
 def _deepest(network: Any) -> Any:
@@ -178,7 +210,7 @@ def standing(pipe: Any, network: Any) -> Found:
         found["qkv_fusion"] = {}
     if any(map(_channels_last, parts)):
         found["channels_last"] = {}
-    if any(kind.startswith("torch.ao.nn.quantized") for kind in kinds):
+    if any(k.startswith("torch.ao.nn.quantized") for k in kinds) or any(map(_packed, modules)):
         found["dynamic_int8"] = {}
     if any("bitsandbytes" in kind for kind in kinds):
         found["bitsandbytes"] = {}
@@ -213,6 +245,14 @@ def _compiled(module: Any) -> bool:
 
 def _is_compiled(function: Any) -> bool:
     return callable(function) and hasattr(function, "_torchdynamo_orig_callable")
+
+
+def _packed(module: Any) -> bool:
+    """Whether a module holds weights in the packed form of torch's 8-bit kernels."""
+    import torch
+
+    held = (value for value in vars(module).values() if isinstance(value, torch.ScriptObject))
+    return any("PackedParams" in str(value._type()) for value in held)
 
 
 def _channels_last(network: Any) -> bool:

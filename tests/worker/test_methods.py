@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,9 +11,31 @@ import torch
 from engine.minis import pipelines
 from engine.minis.train import CHECKPOINTS
 from engine.strategy import registry
-from engine.worker.methods import Units
+from engine.worker.methods import Found, Units
+from engine.worker.probe import Counters
 
 STEPS = 10
+
+
+def seen(genome: Mapping[str, dict[str, Any]]) -> tuple[Found, tuple[str, ...]]:
+    """What the counters say of one image of the PixArt miniature under these techniques."""
+    pipe: Any = pipelines.open_pipeline("pixart-mini", CHECKPOINTS / "pixart-mini")
+    for name, genes in genome.items():
+        registry()[name].module.apply(pipe, None, **genes)
+    counters, units = Counters(), Units(pipe.transformer)
+
+    def counted(module: Any, args: Any, kwargs: Any) -> None:
+        counters.note(module, args, kwargs)
+        units.forward()
+
+    handles = [pipe.transformer.register_forward_pre_hook(counted, with_kwargs=True)]
+    handles += units.hooks()
+    call = pipelines.arguments(pipe, ["a red circle on a white background"], [1])
+    with torch.no_grad():
+        pipe(**call, num_inference_steps=STEPS)
+    for handle in handles:
+        handle.remove()
+    return units.found(pipe, pipe.transformer, counters)
 
 
 @pytest.mark.parametrize(
@@ -25,29 +47,38 @@ STEPS = 10
             {"ratios": [1.0] * STEPS, "threshold": 1.0, "skips": 2, "retention": 0.1},
         ),
         ("taylorseer", {"interval": 3, "order": 1, "warmup": 1, "layers": "model"}),
+        ("taylorseer", {"interval": 3, "order": 1, "warmup": 1, "layers": "attention"}),
         ("pab", {"every": 2, "cross": 4, "start": 0.1, "stop": 0.9}),
     ],
 )
 def test_a_cache_of_ours_is_found_under_its_name_and_is_no_deepcache(
     name: str, genes: dict[str, Any]
 ) -> None:
-    pipe: Any = pipelines.open_pipeline("pixart-mini", CHECKPOINTS / "pixart-mini")
-    registry()[name].module.apply(pipe, None, **genes)
-    units = Units(pipe.transformer)
-    handles = [*units.hooks()]
-    forward = pipe.transformer.forward
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        units.forward()
-        return forward(*args, **kwargs)
-
-    pipe.transformer.forward = counted
-    call = pipelines.arguments(pipe, ["a red circle on a white background"], [1])
-    with torch.no_grad():
-        pipe(**call, num_inference_steps=STEPS)
-    found, dead = units.found(pipe, pipe.transformer, SimpleNamespace(batches=[]))
-    for handle in handles:
-        handle.remove()
+    found, dead = seen({name: genes})
     assert dead == ()
     assert name in found
-    assert "deepcache" not in found
+    assert not {"deepcache", "tgate"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "genes"),
+    [
+        ("pab", {"every": 2, "cross": 3, "start": 0.2, "stop": 1.0}),
+        ("faster_cache", {"start": 0.35, "uncond": 5, "weight": 0.5}),
+        ("taylorseer", {"interval": 3, "order": 1, "warmup": 1, "layers": "attention"}),
+    ],
+)
+def test_a_gate_is_told_from_a_cache_that_leaves_the_same_attention_out(
+    name: str, genes: dict[str, Any]
+) -> None:
+    both, _ = seen({"tgate": {"gate": 0.4}, name: genes})
+    assert {name, "tgate"} <= set(both)
+    alone, _ = seen({name: genes})
+    assert name in alone
+    assert "tgate" not in alone
+
+
+def test_linear_layers_in_8_bits_are_seen_though_they_are_no_class_of_torch() -> None:
+    found, _ = seen({"dynamic_int8": {"layers": "feed_forward"}})
+    assert "dynamic_int8" in found
+    assert "dynamic_int8" not in seen({})[0]
