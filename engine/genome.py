@@ -55,9 +55,10 @@ def _in_order(one: Strategy, checked: Genome, steps: float) -> None:
         if name not in checked:
             continue
         values = float(checked[one.name][gene]), float(checked[name][other])
-        # Another strategy acts from its first whole step; within one, zero is a fraction too.
-        own, most = (max(1, int(value * steps + 1e-6)) for value in values)
-        if values[0] >= values[1] if name == one.name else own >= most:
+        own, most = (int(value * steps + 1e-6) for value in values)
+        # Another strategy acts from its first whole step; one's own range may begin at zero.
+        own = own if name == one.name else max(1, own)
+        if values[0] >= values[1] or own >= max(1, most):
             raise UsageError(
                 f"technique.{one.name}.{gene}={checked[one.name][gene]} must be below "
                 f"technique.{limit}={checked[name][other]}, else it has nothing to do"

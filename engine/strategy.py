@@ -161,8 +161,8 @@ class Needs:
     that does."""
     below: tuple[tuple[str, str], ...] = ()
     """Pairs of an own gene and ``strategy.gene``: where that strategy is on, the own value must be
-    smaller than its value. Both are fractions of the denoising steps; those of two strategies are
-    compared in whole steps where the genome says how many there are."""
+    smaller than its value. Both are fractions of the denoising steps, compared in whole steps too
+    where the genome says how many there are."""
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Interval:
         """Forget the last image."""
         self.calls = 0
         self.single = 0
+        self.double = 0
         self.narrowed = False
         self.halves: dict[int, bool] = {}
         self.dropped = False
@@ -171,8 +172,10 @@ class Interval:
         early = self.calls < int(self.start * self.total() + 1e-6)
         late = self.stop is not None and self.calls >= self.end(self.stop)
         self.calls += 1
-        self.narrowed = self.doubled(sample) and (early or late)
+        doubled = self.doubled(sample)
+        self.narrowed = doubled and (early or late)
         if not self.narrowed:
+            self.double += doubled
             return None
         self.single += 1
         batch, half = sample.shape[0], conditional_half(kwargs.get("class_labels"), self.pipe)
@@ -240,6 +243,8 @@ def reset(pipe: Any) -> None:
 def active(pipe: Any) -> str | None:
     """Whether denoiser calls of the last image ran without guidance because of this strategy."""
     state = pipe._guidance_state
+    if state.single and not state.double:
+        return "no denoiser call was left with guidance: start and stop lie within one step"
     if state.stop is not None:
         return None if state.single else f"none of {state.calls} denoiser calls ran with one half"
     if not state.dropped:

@@ -126,8 +126,12 @@ def test_a_gene_that_must_be_below_another_is_held_to_it() -> None:
     assert genome.canonical({"guidance": {"stop": 0.6}})
 
 
-def test_two_genes_of_one_strategy_are_compared_as_they_are() -> None:
-    few = {"sampler": {"steps": 4}}
+def test_a_range_must_hold_a_whole_step() -> None:
+    few = {"sampler": {"steps": 6}}
     assert genome.canonical(few | {"guidance": {"start": 0.0, "stop": 0.2}})
+    assert genome.canonical(few | {"guidance": {"start": 0.2, "stop": 0.35}})
+    with pytest.raises(UsageError, match=r"guidance\.start=0\.2 must be below technique\.guid"):
+        genome.canonical(few | {"guidance": {"start": 0.2, "stop": 0.3}})
+    assert genome.canonical({"guidance": {"start": 0.2, "stop": 0.3}})
     with pytest.raises(UsageError, match=r"guidance\.start=0\.3 must be below technique\.guid"):
         genome.canonical({"guidance": {"start": 0.3, "stop": 0.3}})

@@ -72,6 +72,14 @@ def test_a_stop_with_the_last_call_is_reported(ready: Callable[..., Any]) -> Non
     assert made.reasons()["guidance"] == "no denoiser call was left after guidance stopped"
 
 
+def test_an_interval_without_a_single_call_is_reported(ready: Callable[..., Any]) -> None:
+    made = ready({"guidance": {"start": 0.2, "stop": 0.3}})
+    batches = computed(made)
+    made.latents(num_inference_steps=6)
+    assert batches == [1] * 6
+    assert str(made.reasons()["guidance"]).startswith("no denoiser call was left with guidance")
+
+
 @pytest.mark.parametrize("name", ["guidance", "split_guidance", "tgate"])
 def test_distilled_guidance_has_no_half_to_leave_out(name: str) -> None:
     reason = str(inapplicable(find(name), tiny_flux(), "transformer", "cpu"))
