@@ -8,12 +8,12 @@ measured and the genes into the keywords that are written into the program as pl
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import TrialError
+from engine.files import write_text
 from engine.genome import key
 from engine.requests import Request
 from engine.results import Genome
@@ -58,12 +58,7 @@ def keywords(strategy: Strategy, genes: Mapping[str, Any], found: Mapping[str, A
 def _kept(arms: Arms, name: str, sampler: Genome) -> Any:
     path: Path = arms.folder / "calibration" / f"{name}-{key(sampler)}.json"
     if not path.exists():
-        text = json.dumps(_measure(arms, name, sampler))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Atomic, as another job may write the same.
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps(_measure(arms, name, sampler)))
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -8,7 +8,6 @@ are rendered exactly, so that their captions are known. For other models no imag
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import models
 from engine.errors import UsageError
+from engine.files import replacing
 from engine.requests import Case, Shape
 from engine.strategy import nearest
 
@@ -142,11 +142,8 @@ class Inputs:
         name = hashlib.sha256(f"{prompt} {size}".encode()).hexdigest()[:16]
         path = self.folder / "inputs" / f"{task}-{name}.png"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Jobs of a study may run at the same time: each sees no file or the whole one.
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            _picture(scene, task, size).save(partial, "PNG")
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                _picture(scene, task, size).save(partial, "PNG")
         return path
 
     def _scene(self, prompt: str) -> Scene | None:

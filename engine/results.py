@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.files import write_text
 from engine.strategy import Value
 
 Genome = dict[str, dict[str, Value]]
@@ -177,12 +177,8 @@ def break_even(result: Result) -> float | None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write atomically: a reader sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Shards of a benchmark write the same cache.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write JSON, whole; raises ValueError for a number that is not finite."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
 def save(result: Result, path: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from engine.agent.llm import LlmError, Reply, Request, Usage
 from engine.console import say as say_on_console
 from engine.console import working
+from engine.files import write_text
 
 SETTLED_S = 3.0
 """Seconds for which a reply must not have changed."""
@@ -86,9 +86,8 @@ class Mailbox:
             if stem not in self._taken and f"<!-- {digest} -->" in path.read_text("utf-8")[:500]:
                 return stem
         letter = f"{max(numbers) + 1:04d}-{request.role}"
-        partial = self._folder / f".{letter}.partial"
-        partial.write_text(_written(letter, request, digest, self._settled), encoding="utf-8")
-        os.replace(partial, self._folder / f"{letter}.md")
+        text = _written(letter, request, digest, self._settled)
+        write_text(self._folder / f"{letter}.md", text)
         return letter
 
     def _awaited(self, letter: str, limit: float | None) -> str:

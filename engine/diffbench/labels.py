@@ -160,8 +160,7 @@ def read(file: Path) -> Labels:
 
 
 def save(found: Labels) -> None:
-    """Write a set, atomically."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    """Write a set, whole."""
     write_json(path(found.name), found.to_json())
 
 

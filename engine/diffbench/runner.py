@@ -17,6 +17,7 @@ from engine.diffbench.selection import pipeline_of
 from engine.diffbench.submissions import Submission
 from engine.diffbench.verdicts import COMPILE, INFRASTRUCTURE, Conditions, Verdict
 from engine.errors import LanguageModelError, TrialError, UsageError, line
+from engine.results import write_json
 
 if TYPE_CHECKING:
     from engine.diffbench.contestants import Contestant
@@ -83,9 +84,7 @@ class Run:
                 )
             if held["labels"] is not None:
                 return
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(vars(self.conditions), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, vars(self.conditions))
 
     def _answered(self) -> dict[str, Submission]:
         """Answers of an interrupted run: they are not paid for twice."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.files import replacing
 from engine.minis import loop, pipelines, scenes, tasks
 from engine.minis.loop import Schedule
 from engine.minis.scenes import Scene
@@ -125,10 +125,8 @@ def encoded(
             mode = shared.vae.encode(images).latent_dist.mode()
         parts.append((mode.float() * shared.vae.config.scaling_factor).half())
     latents = torch.cat(parts)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    torch.save(latents.cpu(), partial)
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        torch.save(latents.cpu(), partial)
     return latents, owners, list(captions)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import UsageError
+from engine.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -144,19 +144,15 @@ def _save(
 ) -> None:
     import torch
 
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".partial")
-    torch.save(
-        {
-            "module": module.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "mean": mean,
-            "step": step,
-            "seconds": seconds,
-        },
-        partial,
-    )
-    os.replace(partial, checkpoint)
+    state = {
+        "module": module.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "mean": mean,
+        "step": step,
+        "seconds": seconds,
+    }
+    with replacing(checkpoint) as partial:
+        torch.save(state, partial)
 
 
 def seconds_spent(checkpoint: Path) -> float:

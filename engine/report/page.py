@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.files import write_text
 from engine.report import agent, compared, effects, facts, pictures, plots, rows, text
 from engine.report.drawing import both, markup
 from engine.report.material import Material, Point, read_run, read_study, recommended
@@ -29,11 +29,8 @@ def write_run_report(folder: Path) -> Path:
 
 
 def write_page(path: Path, page: str) -> Path:
-    """Write atomically: a reader sees the old page or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    """Write a page, whole, and return its path."""
+    write_text(path, page)
     return path
 
 
