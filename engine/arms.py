@@ -256,6 +256,12 @@ class Arms:
             worker.pause()
         return self._base
 
+    def renew_base(self) -> None:
+        """End the baseline's process; the next use starts another one of the same program."""
+        if self._base is not None:
+            self._base.worker.close()
+            self._base = None
+
     def adopt(self, base: Baseline) -> None:
         """Take a resident baseline that the caller has started and will close."""
         self._base = base

@@ -214,22 +214,45 @@ class Evaluator:
         blank = told.blank()
         text = (folder / "accelerated.py").read_text(encoding="utf-8")
         result = self.acceptance(blank, text, folder, 0)
-        result = replace(
-            result,
-            program=told.program,
-            wall_s=(told.wall_s or 0.0) + (result.wall_s or 0.0),
-            busy_s=(told.busy_s or 0.0) + (result.busy_s or 0.0),
-        )
+        result = _continued(result, told)
         if told.rung < 2 and told.samples:
             results.save(told, folder / "search.json")
         results.save(result, folder / "result.json")
         return result
 
+    def look_again(self, told: Result) -> Result:
+        """Rung 2 once more, with other seeds and on fresh processes of both programs: two processes
+        have a luck of their own, which no number of prompts shows. The figures are then those of
+        all looks together."""
+        folder = self.folder / str(told.trial)
+        text = (folder / "accelerated.py").read_text(encoding="utf-8")
+        self.arms.renew_base()
+        first = told.looks * rounds_for(self.config.measure.acceptance_prompts)
+        result = self.acceptance(told.blank(), text, folder, told.looks, first=first)
+        if result.ok:
+            both = replace(
+                result,
+                looks=told.looks + 1,
+                samples=(*told.samples, *result.samples),
+                notes=(*told.notes, *result.notes),
+            )
+            result = summarised(both, self.config.objective, self.drift())
+        result = _continued(result, told)
+        results.save(result, folder / "result.json")
+        return result
+
     def acceptance(
-        self, blank: Result, text: str, folder: Path, repeat: int, pairs: Pairs | None = None
+        self,
+        blank: Result,
+        text: str,
+        folder: Path,
+        repeat: int,
+        pairs: Pairs | None = None,
+        *,
+        first: int = 0,
     ) -> Result:
         """Measure a program on the 36 held-out prompts; ``repeat`` chooses the seeds, or ``pairs``
-        are what a program of ours is asked.
+        are what a program of ours is asked. ``first`` is the number of the first round.
 
         Pictures are written under ``folder``; the result is returned, not written.
         """
@@ -239,11 +262,11 @@ class Evaluator:
         pairs = pairs or self.asked.pairs(count, "acceptance", rng)
         try:
             if blank.untrusted:
-                result = self._untrusted.accept(blank, text, folder, repeat)
+                result = self._untrusted.accept(blank, text, folder, repeat, first)
             else:
                 base = self.arms.base()
                 with self.arms.running(blank.genome, text) as (worker, facts):
-                    series = self.rounds(base, worker, pairs, rounds_for(count), rng)
+                    series = self.rounds(base, worker, pairs, rounds_for(count), rng, first)
                     result = self.result(blank, [series], 2, facts, worker, folder)
         except TrialError as error:
             result = replace(blank, stage=error.stage, reason=f"at acceptance: {error.reason}")
@@ -278,7 +301,6 @@ class Evaluator:
         with self.accounts.on("score"):
             timed = [t for part in parts for t in part.timed]
             samples = self.scoring.samples(timed, folder)
-        compared = [s for s in samples if s.ssim is not None and s.psnr is not None]
         graphs = worker.graphs()
         memory = worker.memory_gib(self.machine.device)
         base = self.arms.base()
@@ -304,8 +326,6 @@ class Evaluator:
             recompilations=None if graphs is None else graphs - (facts.graphs or 0),
             notes=tuple(notes),
             samples=tuple(samples),
-            psnr=_mean([s.psnr for s in compared if s.psnr is not None]),
-            ssim=_mean([s.ssim for s in compared if s.ssim is not None]),
         )
         return summarised(filled, self.config.objective, self.drift())
 
@@ -323,6 +343,16 @@ class Evaluator:
         return self._drift
 
 
+def _continued(result: Result, told: Result) -> Result:
+    """A trial's newer result with what it took so far."""
+    return replace(
+        result,
+        program=told.program,
+        wall_s=(told.wall_s or 0.0) + (result.wall_s or 0.0),
+        busy_s=(told.busy_s or 0.0) + (result.busy_s or 0.0),
+    )
+
+
 def _stopped(result: Result, prompts: int, why: str) -> Result:
     return replace(result, notes=(*result.notes, f"stopped after {prompts} prompts: {why}"))
 
@@ -330,7 +360,3 @@ def _stopped(result: Result, prompts: int, why: str) -> Result:
 def _saved(series: Series) -> float:
     """Seconds that the candidate was faster than the baseline."""
     return sum(series.seconds("base")) - sum(series.seconds("candidate"))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

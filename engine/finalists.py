@@ -17,6 +17,8 @@ SINGLES = 2
 """Best single techniques that are measured again, to compare the compositions with."""
 ACCEPTED = 6
 """Points of the front that are measured again."""
+LOOKS = 3
+"""Most measurements of a point that keeps what the goal asks for, but not yet for sure."""
 FURTHER = 6
 """More points that may be measured again while faster ones than the best seem to keep the goal."""
 

@@ -96,6 +96,14 @@ def slack(result: Result, goal: Mapping[str, Any]) -> float:
     return min(found, default=math.inf)
 
 
+def another_look_decides(result: Result, goal: Mapping[str, Any]) -> bool:
+    """Whether a result keeps the goal, not yet for sure, and would for sure if one more look gave
+    the same figures: intervals narrow with the root of the looks."""
+    if not within_goal(result, goal) or surely_within(result, goal):
+        return False
+    return slack(result, goal) * math.sqrt((result.looks + 1) / result.looks) >= 1
+
+
 def chance(result: Result, goal: Mapping[str, Any]) -> float:
     """Probability that a result keeps its limit on loss, speed-up or time when it is measured again
     as before, by the one that it keeps least; errors are taken as normal."""

@@ -62,6 +62,8 @@ class Result:
     origin: str = "random"
     parents: tuple[int, ...] = ()
     rung: int = 0
+    looks: int = 1
+    """Times that it was measured on the held-out prompts, each on fresh processes."""
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None

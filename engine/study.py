@@ -19,7 +19,7 @@ from engine.agent.llm import LlmError
 from engine.config import read
 from engine.errors import GoalMissed, UsageError
 from engine.evaluate import Evaluator
-from engine.finalists import FURTHER, Choice
+from engine.finalists import FURTHER, LOOKS, Choice
 from engine.genome import canonical, key, overrides
 from engine.results import Genome, Result
 from engine.schema import Config
@@ -299,8 +299,18 @@ class _Study:
         name = f"acceptance of trial {candidate.trial} on the held-out prompts"
         with console.working(name):
             accepted = self.evaluator.accept(candidate)
-        ledger.rebuild(session.told(self.folder))
         console.say(f"  {name}: {handover.figures(accepted)}")
+        goal = dataclasses.asdict(self.config.goal)
+        while (
+            goals.asks(goal)
+            and accepted.looks < LOOKS
+            and goals.another_look_decides(accepted, goal)
+        ):
+            name = f"look {accepted.looks + 1} at trial {candidate.trial}, on fresh processes"
+            with console.working(name):
+                accepted = self.evaluator.look_again(accepted)
+            console.say(f"  {name}: {handover.figures(accepted)}")
+        ledger.rebuild(session.told(self.folder))
         return accepted
 
 

@@ -80,10 +80,15 @@ class Untrusted:
         blank = replace(blank, effective=_effective(text), notes=honesty.lint(text))
         return self._twice(lambda turn: self._search(blank, text, folder, turn), blank)
 
-    def accept(self, blank: Result, text: str, folder: Path, repeat: int) -> Result:
-        """Rung 2: as the search, on the held-out prompts, and on requests of other kinds."""
+    def accept(self, blank: Result, text: str, folder: Path, repeat: int, first: int = 0) -> Result:
+        """Rung 2: as the search, on the held-out prompts, and on requests of other kinds. ``first``
+        is the number of the first round."""
         require_python(text)
-        return self._twice(lambda turn: self._accept(blank, text, folder, 2 * repeat + turn), blank)
+
+        def measure(turn: int) -> Result:
+            return self._accept(blank, text, folder, 2 * repeat + turn, first)
+
+        return self._twice(measure, blank)
 
     def _twice(self, measure: Callable[[int], Result], blank: Result) -> Result:
         """A result that cannot be is measured once more, in a fresh process on other prompts; the
@@ -125,7 +130,7 @@ class Untrusted:
             self._judge(worker, looks, result, timed, facts, rng)
         return replace(result, notes=(*blank.notes, *result.notes))
 
-    def _accept(self, blank: Result, text: str, folder: Path, repeat: int) -> Result:
+    def _accept(self, blank: Result, text: str, folder: Path, repeat: int, first: int) -> Result:
         ev, secret = self._evaluator, self._arms.secret
         rng = secret.rng("acceptance", blank.trial, repeat)
         count = self._config.measure.acceptance_prompts
@@ -134,7 +139,7 @@ class Untrusted:
         base = self._arms.base()
         with self._arms.running(blank.genome, text, untrusted=True) as (worker, facts):
             looks = self._look(worker, blank, text, -1 - repeat)
-            series = ev.rounds(base, worker, pairs, rounds_for(count), rng)
+            series = ev.rounds(base, worker, pairs, rounds_for(count), rng, first)
             filled = replace(blank, evidence=looks.seen.as_json())
             result = ev.result(filled, [series], 2, facts, worker, folder)
             variants = self._variants(worker, rng)

@@ -80,6 +80,29 @@ def test_where_nothing_judges_an_image_all_images_are_timed(
     assert all(s.clocked for s in told.samples)
 
 
+def test_another_look_adds_fresh_processes_and_prompts_to_what_was_measured(
+    evaluator: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    with evaluator("measure.acceptance_prompts=4") as mine:
+        first = mine.accept(mine.evaluate(0, FAST, "user"))
+        process = mine.arms.base().worker.pid
+        second = mine.look_again(first)
+        assert mine.arms.base().worker.pid != process
+    assert (first.looks, second.looks, second.rung) == (1, 2, 2)
+    assert second.samples[: len(first.samples)] == first.samples
+    assert len(second.samples) == 2 * len(first.samples)
+    seeds = [(s.prompt, s.seed) for s in second.samples if s.arm == "base"]
+    assert len(set(seeds)) == 8
+    assert len({s.image for s in second.samples}) == 16
+    assert all((tmp_path / "0" / str(s.image)).exists() for s in second.samples)
+    scores = [s.score for s in second.samples if s.arm == "candidate" and s.score is not None]
+    before = [s.score for s in second.samples if s.arm == "base" and s.score is not None]
+    assert second.loss == pytest.approx(1 - sum(scores) / sum(before))
+    assert second.wall_s is not None
+    assert second.wall_s > (first.wall_s or 0)
+    assert results.load(tmp_path / "0" / "result.json") == second
+
+
 @pytest.mark.parametrize("prompts", [2, 4, 4 + PORTION])
 def test_whoever_knows_enough_after_some_prompts_has_no_more_drawn(
     evaluator: Callable[..., Evaluator], prompts: int

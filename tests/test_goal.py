@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from engine.goal import asks, asks_speed, beaten, chance, slack, surely_within, surest, within_goal
+from engine.goal import (
+    another_look_decides,
+    asks,
+    asks_speed,
+    beaten,
+    chance,
+    slack,
+    surely_within,
+    surest,
+    within_goal,
+)
 from engine.results import Result, Sample
 from engine.study import missed
 
@@ -144,6 +154,25 @@ def test_the_surest_is_the_fastest_of_those_that_are_sure() -> None:
     faster = replace(POINT, trial=2, speedup=3.2, speedup_low=3.0, speedup_high=3.4)
     assert surest([POINT, luckier, faster], asked) == faster
     assert surest([], asked) is None
+
+
+@pytest.mark.parametrize(
+    ("speedup", "looks", "decides"),
+    [
+        (2.8, 1, False),  # sure already
+        (2.82, 1, True),
+        (2.85, 1, True),
+        (2.9, 1, False),  # two looks would be too few
+        (2.85, 2, False),
+        (2.82, 2, True),
+        (3.1, 1, False),  # missed
+    ],
+)
+def test_another_look_is_worth_it_where_the_same_figures_would_then_be_sure(
+    speedup: float, looks: int, decides: bool
+) -> None:
+    asked = GOAL | {"speedup": speedup}
+    assert another_look_decides(replace(POINT, looks=looks), asked) is decides
 
 
 def test_the_chance_that_a_limit_is_kept_again_is_even_on_the_limit() -> None:

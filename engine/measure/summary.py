@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,13 @@ def summarised(result: Result, objective: str, drift: float | None = None) -> Re
     """
     base, candidate = (_of(result, arm) for arm in ("base", "candidate"))
     result = _speed(result, base, candidate, objective)
-    result = replace(result, accuracy=_accuracy(candidate), accuracy_base=_accuracy(base))
+    result = replace(
+        result,
+        accuracy=_accuracy(candidate),
+        accuracy_base=_accuracy(base),
+        psnr=_mean(s.psnr for s in candidate),
+        ssim=_mean(s.ssim for s in candidate),
+    )
     if drift is None:
         before = [s.score for s in base if s.score is not None]
         after = [s.score for s in candidate if s.score is not None]
@@ -67,7 +73,9 @@ def _speed(
         paper = speedups.median
     else:
         rounds = statistics.paired_ratio(base_s, candidate_s, 0, groups=shapes)
-        speedups = statistics.between_workers(rounds, statistics.TWO_PROGRAMS)
+        # Each look has processes of its own, so that their luck is averaged as the rounds are.
+        luck = statistics.TWO_PROGRAMS / math.sqrt(result.looks)
+        speedups = statistics.between_workers(rounds, luck)
         paper = statistics.ratio_of_means(base_s, candidate_s)
     each = [s.seconds / s.batch for s in calls]
     own = statistics.median_interval(each)
@@ -96,6 +104,11 @@ def _cost_ratio(result: Result) -> statistics.Interval:
 def _accuracy(samples: Sequence[Sample]) -> float | None:
     judged = [s.correct for s in samples if s.correct is not None]
     return sum(judged) / len(judged) if judged else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found else None
 
 
 def _worst(before: Sequence[float], after: Sequence[float]) -> float:

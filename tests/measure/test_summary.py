@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,15 @@ def test_speed_loss_and_accuracy_follow_from_the_samples() -> None:
     assert found.accuracy == pytest.approx(7 / 8)
     assert found.accuracy_base == 1.0
     assert found.seconds_per_image == 1.0
+
+
+def test_the_luck_of_processes_is_averaged_over_the_looks() -> None:
+    one = summarised(result(), "time")
+    two = summarised(replace(result(), looks=2), "time")
+    assert one.speedup_high is not None
+    assert two.speedup_high is not None
+    assert two.speedup == one.speedup
+    assert math.log(two.speedup_high / 2) == pytest.approx(math.log(one.speedup_high / 2) / 2**0.5)
 
 
 def test_what_is_only_scored_counts_for_quality_and_never_for_time() -> None:
