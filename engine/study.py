@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -297,9 +298,7 @@ class _Study:
 
     def _accepted(self, ledger: Ledger, candidate: Result) -> Result:
         name = f"acceptance of trial {candidate.trial} on the held-out prompts"
-        with console.working(name):
-            accepted = self.evaluator.accept(candidate)
-        console.say(f"  {name}: {handover.figures(accepted)}")
+        accepted = self._measured(ledger, name, partial(self.evaluator.accept, candidate))
         goal = dataclasses.asdict(self.config.goal)
         while (
             goals.asks(goal)
@@ -307,11 +306,17 @@ class _Study:
             and goals.another_look_decides(accepted, goal)
         ):
             name = f"look {accepted.looks + 1} at trial {candidate.trial}, on fresh processes"
-            with console.working(name):
-                accepted = self.evaluator.look_again(accepted)
-            console.say(f"  {name}: {handover.figures(accepted)}")
-        ledger.rebuild(session.told(self.folder))
+            again = partial(self.evaluator.look_again, accepted)
+            accepted = self._measured(ledger, name, again)
         return accepted
+
+    def _measured(self, ledger: Ledger, name: str, measure: Callable[[], Result]) -> Result:
+        """What a further measurement of a trial finds, told and in the ledger."""
+        with console.working(name):
+            found = measure()
+        ledger.rebuild(session.told(self.folder))
+        console.say(f"  {name}: {handover.figures(found)}")
+        return found
 
 
 def missed(ended: str | None) -> str:

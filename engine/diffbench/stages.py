@@ -363,10 +363,9 @@ class _Scoring:
 
 
 def speed(parts: list[Series]) -> statistics.Interval:
-    """Speed-up over all looks. Each look has processes of its own, so that their luck is averaged
-    as the rounds are."""
+    """Speed-up over all looks, each of which has processes of its own."""
     seconds = {
         arm: [s for part in parts for s in part.seconds(arm)] for arm in ("base", "candidate")
     }
     rounds = statistics.paired_ratio(seconds["base"], seconds["candidate"], 0)
-    return statistics.between_workers(rounds, statistics.TWO_PROGRAMS / math.sqrt(len(parts)))
+    return statistics.between_workers(rounds, statistics.TWO_PROGRAMS, len(parts))

@@ -200,7 +200,7 @@ def combine(first: Interval, second: Interval) -> Interval:
     return Interval(product * math.exp(-down), product, product * math.exp(up))
 
 
-def between_workers(interval: Interval, luck: float) -> Interval:
+def between_workers(interval: Interval, luck: float, looks: int = 1) -> Interval:
     """A speed-up's interval widened by what its own rounds cannot show: the luck of the two
     processes that were timed, and of the time at which they were.
 
@@ -208,8 +208,11 @@ def between_workers(interval: Interval, luck: float) -> Interval:
     came to lie); ``luck`` is ``SAME_PROGRAM`` or ``TWO_PROGRAMS``. Without it intervals covered
     what they should in 8 of ten A/A studies, and with a hundredth in 8 of ten acceptance
     measurements of two programs.
+
+    ``looks`` is how many pairs of processes the rounds come from: each look has its own, so that
+    their luck is averaged as the rounds are.
     """
-    spread = student(10_000) * luck
+    spread = student(10_000) * luck / math.sqrt(looks)
     return combine(interval, Interval(math.exp(-spread), 1.0, math.exp(spread)))
 
 

@@ -73,9 +73,7 @@ def _speed(
         paper = speedups.median
     else:
         rounds = statistics.paired_ratio(base_s, candidate_s, 0, groups=shapes)
-        # Each look has processes of its own, so that their luck is averaged as the rounds are.
-        luck = statistics.TWO_PROGRAMS / math.sqrt(result.looks)
-        speedups = statistics.between_workers(rounds, luck)
+        speedups = statistics.between_workers(rounds, statistics.TWO_PROGRAMS, result.looks)
         paper = statistics.ratio_of_means(base_s, candidate_s)
     each = [s.seconds / s.batch for s in calls]
     own = statistics.median_interval(each)

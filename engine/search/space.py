@@ -139,17 +139,21 @@ class Space:
         """Number of genomes on the grids, before conflicts and the caller's predicate."""
         total = 1
         for slot, choices in self.slots.items():
-            settings = sum(sum(1 for _ in self._settings(one)) for one in choices)
+            settings = sum(len(self._settings[one.name]) for one in choices)
             total *= (not self.always(slot)) + settings
         return total - (not any(map(self.always, self.slots)))
 
-    def _settings(self, one: Strategy) -> Iterator[Genome]:
-        """The strategy alone with each of its settings that is legal in itself."""
-        grids = [self.values(one.name, gene) for gene in one.genes]
-        for values in itertools.product(*grids):
-            alone: Genome = {one.name: dict(zip(one.genes, values, strict=True))}
+    @cached_property
+    def _settings(self) -> Mapping[str, tuple[Genome, ...]]:
+        """Each strategy alone with each of its settings that is legal in itself; listed once, since
+        a search asks for the size again and again."""
+        return {name: tuple(self._alone(name)) for name in self.strategies}
+
+    def _alone(self, name: str) -> Iterator[Genome]:
+        genes = self.strategies[name].genes
+        for values in itertools.product(*(self.values(name, gene) for gene in genes)):
             with contextlib.suppress(UsageError):
-                yield canonical(alone, self.strategies)
+                yield canonical({name: dict(zip(genes, values, strict=True))}, self.strategies)
 
     def genomes(self) -> Iterator[Genome]:
         """Every legal genome on the grids, canonical; only sensible where ``size`` is small."""
@@ -167,7 +171,7 @@ class Space:
         if not self.always(slot):
             yield {}
         for one in self.slots[slot]:
-            yield from self._settings(one)
+            yield from self._settings[one.name]
 
     def describe(self) -> dict[str, Any]:
         """What makes this space this space, as JSON: studies of different spaces do not mix. The
