@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,6 +118,11 @@ def require(hw: HwConfig, machine: Machine) -> None:
             f"hw={hw.name} states compute capability {hw.capability:g}; {found} and "
             f"{machine.capability:g}; {override}"
         )
+
+
+def permitted(hw: HwConfig, machine: Machine) -> Machine:
+    """The machine without the number formats that the profile forbids."""
+    return machine if hw.half_precision else replace(machine, fast_dtypes=("float32",))
 
 
 def processor_name() -> str:

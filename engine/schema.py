@@ -102,6 +102,8 @@ class HwConfig:
     capability: Annotated[float | None, Within(0, 100)]
     """Least compute capability of a CUDA device; the matrix leaves out what needs a newer one."""
     allow_mismatch: bool
+    half_precision: bool = True
+    """Whether techniques may compute in 16 bits where the machine is fast in them."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def machine_of(config: Config) -> Machine:
 
     machine = hardware.inspect(config.hw.device)
     hardware.require(config.hw, machine)
-    return machine
+    return hardware.permitted(config.hw, machine)
 
 
 def evaluator(config: Config, folder: Path) -> Evaluator:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.errors import UsageError
-from engine.hardware import Machine, inspect, require
+from engine.hardware import Machine, inspect, permitted, require
 from engine.schema import Config
 
 Composed = Callable[..., Config]
@@ -101,3 +101,12 @@ def test_a_stated_compute_capability_is_a_lower_limit(composed: Composed) -> Non
 def test_a_missing_cuda_device_cannot_be_waived(composed: Composed) -> None:
     with pytest.raises(UsageError, match="hw=cpu"):
         require(composed("hw=h100", "hw.allow_mismatch=true").hw, LAPTOP)
+
+
+def test_half_precision_can_be_forbidden_on_a_machine_that_is_fast_in_it(
+    composed: Composed,
+) -> None:
+    able = dataclasses.replace(LAPTOP, fast_dtypes=("float32", "bfloat16"))
+    assert permitted(composed("hw=cpu").hw, able) == able
+    forbidden = composed("hw=cpu", "hw.half_precision=false").hw
+    assert permitted(forbidden, able).fast_dtypes == ("float32",)

@@ -60,7 +60,8 @@ class Agent:
 
     def composed(self, asked: Specification) -> Config:
         """The configuration of a study for the request, with the run's own settings."""
-        from engine.diffbench.baselines import sizes
+        from engine.diffbench.baselines import half_precision, sizes
+        from engine.session import machine_of
         from engine.specification import overrides
 
         own = self.config
@@ -72,6 +73,8 @@ class Agent:
         listed += sizes(asked.model, asked.height, asked.width, own.bench.weights)
         found = from_mapping(composed([*listed, f"model.weights={own.bench.weights}"]))
         search = replace(own.search, only=found.search.only)
+        if not half_precision(own.bench.weights, machine_of(own).device):
+            own = replace(own, hw=replace(own.hw, half_precision=False))
         return replace(
             found,
             llm=own.llm,
@@ -79,6 +82,7 @@ class Agent:
             hw=own.hw,
             search=search,
             sandbox=own.sandbox,
+            measure=own.measure,
             paths=own.paths,
         )
 

@@ -105,6 +105,16 @@ def overrides(one: Baseline, weights: str) -> list[str]:
     return found + sizes(one.model, one.height, one.width, weights)
 
 
+def half_precision(weights: str, device: str) -> bool:
+    """Whether a study for a task may compute in 16 bits.
+
+    Programs for miniatures without a GPU are scored in float32 whatever they say
+    (:func:`engine.worker.foreign.whole`); a study must not promise a speed that they cannot show,
+    as it would on a CPU that is fast in bfloat16.
+    """
+    return weights != "mini" or device != "cpu"
+
+
 def sizes(model: str, height: int | None, width: int | None, weights: str) -> list[str]:
     """Hydra's overrides for the pixels that a request names, where they are not the published ones.
 

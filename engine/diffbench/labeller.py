@@ -23,6 +23,7 @@ from engine.config import CONF, from_mapping
 from engine.diffbench import baselines, chance, questions
 from engine.diffbench.details import MAX_LOSS, VERSION
 from engine.diffbench.labels import Label
+from engine.hardware import permitted
 from engine.measure.paired import rounds_for
 from engine.results import Result
 
@@ -99,6 +100,7 @@ def configuration(one: baselines.Baseline, asked: Asked, device: str) -> Config:
     overrides = [
         *baselines.overrides(one, asked.weights),
         f"hw={'cpu' if device == 'cpu' else 'auto'}",
+        f"hw.half_precision={str(baselines.half_precision(asked.weights, device)).lower()}",
         f"objective={asked.objective}",
         f"goal.max_loss={MAX_LOSS}",
         "goal.accuracy_drop=null",
@@ -123,6 +125,7 @@ def label_of(one: baselines.Baseline, asked: Asked, machine: Machine) -> Label |
     from engine.search.ledger import Results
 
     config = configuration(one, asked, machine.device)
+    machine = permitted(config.hw, machine)
     why = models.unmeasured(config.model)
     if why is not None or config.model.scorer is None:
         return f"quality is not measured: {why or 'the model names no scorer'}"

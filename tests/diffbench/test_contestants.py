@@ -57,3 +57,21 @@ def test_a_target_bounds_the_clip_score_and_not_the_miniatures_own_checker() -> 
     config = Agent(from_mapping(composed(("+bench=diffbench",)))).composed(by_rules(task.request))
     assert config.goal.speedup is not None
     assert (config.goal.max_loss, config.goal.accuracy_drop) == (0.05, None)
+
+
+def test_a_study_for_a_task_computes_in_the_formats_that_its_answer_is_scored_in() -> None:
+    targets = Targets.of("counted")
+    task = next(task for task in targets.tasks() if task.level == 4 and task.labelled)
+    asked = by_rules(task.request)
+    plain = from_mapping(composed(("+bench=diffbench", "hw=cpu")))
+    assert plain.hw.half_precision
+    assert not Agent(plain).composed(asked).hw.half_precision
+    real = from_mapping(composed(("+bench=diffbench", "hw=cpu", "bench.weights=hub")))
+    assert Agent(real).composed(asked).hw.half_precision
+
+
+def test_a_study_for_a_task_measures_as_the_command_line_says() -> None:
+    targets = Targets.of("counted")
+    task = next(task for task in targets.tasks() if task.level == 4 and task.labelled)
+    plain = from_mapping(composed(("+bench=diffbench", "measure.acceptance_prompts=12")))
+    assert Agent(plain).composed(by_rules(task.request)).measure.acceptance_prompts == 12
