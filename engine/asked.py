@@ -68,9 +68,11 @@ class Asked:
         search = dataclasses.replace(self._config.search, seed=seed)
         return Asked(dataclasses.replace(self._config, search=search), self._inputs)
 
-    def pairs(self, count: int, part: str, rng: np.random.Generator, salt: int = 0) -> Pairs:
-        """Fresh requests over so many cases."""
-        return Pairs(self.cases(count, part, salt), rng, self.shapes)
+    def pairs(
+        self, count: int, part: str, rng: np.random.Generator, salt: int = 0, after: int = 0
+    ) -> Pairs:
+        """Fresh requests over so many cases, those that follow the first ``after``."""
+        return Pairs(self.cases(after + count, part, salt)[after:], rng, self.shapes)
 
     def trials(self, salt: int = 0) -> list[tuple[Request, float]]:
         """One request of each shape, with its share of the requests, for warm-up and counting;

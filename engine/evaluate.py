@@ -221,9 +221,9 @@ class Evaluator:
         return result
 
     def look_again(self, told: Result) -> Result:
-        """Rung 2 once more, with other seeds and on fresh processes of both programs: two processes
-        have a luck of their own, which no number of prompts shows. The figures are then those of
-        all looks together."""
+        """Rung 2 once more, on the held-out prompts that follow, as far as there are more, and on
+        fresh processes of both programs: two processes have a luck of their own, which no number of
+        prompts shows. The figures are then those of all looks together."""
         folder = self.folder / str(told.trial)
         text = (folder / "accelerated.py").read_text(encoding="utf-8")
         self.arms.renew_base()
@@ -259,7 +259,7 @@ class Evaluator:
         started, busy = time.monotonic(), self.accounts.total
         rng = self.asked.rng("acceptance", blank.trial, repeat)
         count = self.config.measure.acceptance_prompts
-        pairs = pairs or self.asked.pairs(count, "acceptance", rng)
+        pairs = pairs or self.asked.pairs(count, "acceptance", rng, after=2 * first)
         try:
             if blank.untrusted:
                 result = self._untrusted.accept(blank, text, folder, repeat, first)

@@ -91,8 +91,8 @@ def test_another_look_adds_fresh_processes_and_prompts_to_what_was_measured(
     assert (first.looks, second.looks, second.rung) == (1, 2, 2)
     assert second.samples[: len(first.samples)] == first.samples
     assert len(second.samples) == 2 * len(first.samples)
-    seeds = [(s.prompt, s.seed) for s in second.samples if s.arm == "base"]
-    assert len(set(seeds)) == 8
+    drawn = [s for s in second.samples if s.arm == "base"]
+    assert len({s.prompt for s in drawn}) == len({s.seed for s in drawn}) == 8
     assert len({s.image for s in second.samples}) == 16
     assert all((tmp_path / "0" / str(s.image)).exists() for s in second.samples)
     scores = [s.score for s in second.samples if s.arm == "candidate" and s.score is not None]
