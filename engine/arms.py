@@ -159,14 +159,20 @@ class Arms:
 
     @contextlib.contextmanager
     def running(
-        self, genome: Genome, text: str, *, limited: bool = True, untrusted: bool = False
+        self,
+        genome: Genome,
+        text: str,
+        *,
+        limited: bool = True,
+        untrusted: bool = False,
+        counted: bool = True,
     ) -> Iterator[tuple[Worker, Facts]]:
         """A loaded and warm worker with its facts; ``limited`` holds its first call to the
-        configuration's limit."""
+        configuration's limit. One that is not ``counted`` is only for its times and pictures."""
         worker = self.load(genome, text, untrusted=untrusted)
         salt = self.secret.number("warm", time.time_ns()) if untrusted else 0
         try:
-            yield worker, self._warm(worker, limited=limited, salt=salt)
+            yield worker, self._warm(worker, limited=limited, salt=salt, counted=counted)
         finally:
             worker.close()
 
@@ -205,7 +211,7 @@ class Arms:
             if published == own
         }
 
-    def _warm(self, worker: Worker, *, limited: bool, salt: int = 0) -> Facts:
+    def _warm(self, worker: Worker, *, limited: bool, salt: int = 0, counted: bool = True) -> Facts:
         """Calls of every shape until the time settles, and the cost in calls of its own."""
         first, flops, images = 0.0, 0.0, 0.0
         known, forwards, unknown = True, 0, set[str]()
@@ -217,7 +223,7 @@ class Arms:
                     self._refuse_slow_start(first)
                 # A program could know the picture of a request that it has seen.
                 again = self.asked.trials(salt + 1)[number][0] if salt else request
-                cost = worker.cost(again) if self._counts else NOT_COUNTED
+                cost = worker.cost(again) if self._counts and counted else NOT_COUNTED
                 known &= cost["flops"] is not None
                 flops += share * (cost["flops"] or 0)
                 images += share * len(request.cases)

@@ -37,7 +37,8 @@ def control(evaluator: Evaluator, repeat: int = 0) -> dict[str, Any]:
     count = evaluator.config.measure.control_prompts
     pairs = evaluator.asked.pairs(count, "search", rng)
     text = evaluator.arms.baseline_program()
-    running = evaluator.arms.running(evaluator.arms.baseline, text, limited=False)
+    baseline = evaluator.arms.baseline
+    running = evaluator.arms.running(baseline, text, limited=False, counted=False)
     with running as (twin, _facts):
         series = evaluator.rounds(base, twin, pairs, rounds_for(count), rng)
     seconds = {arm: series.seconds(arm) for arm in ("base", "candidate")}
@@ -189,7 +190,8 @@ def _against(evaluator: Evaluator, genome: Genome, purpose: str, prompts: int) -
     rng = evaluator.asked.rng(purpose)
     pairs = evaluator.asked.pairs(prompts, "search", rng)
     base = evaluator.arms.base()
-    with evaluator.arms.running(genome, evaluator.arms.program(genome)) as (worker, _facts):
+    text = evaluator.arms.program(genome)
+    with evaluator.arms.running(genome, text, counted=False) as (worker, _facts):
         return evaluator.rounds(base, worker, pairs, rounds_for(prompts), rng)
 
 
