@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.files import replacing
-from engine.minis import loop, pipelines, scenes, tasks
+from engine.minis import conditions, loop, pipelines, scenes, tasks
 from engine.minis.loop import Schedule
 from engine.minis.scenes import Scene
 from engine.minis.stages import EMPTY_CAPTION_SHARE, Place, attention_in_float32, to_tensor
@@ -197,7 +197,7 @@ def _teach_reading(
     """
     import torch
 
-    clip = tasks.clip_table(shared, captions, place)["last"]
+    clip = conditions.clip_table(shared, captions, place)["last"]
     text_encoder = task.module["text_encoder"]
     head = torch.nn.Linear(text_encoder.config.d_model, clip.shape[-1]).to(place.device)
     reader = torch.nn.ModuleList([text_encoder, head])

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.minis import edges, families, networks, pipelines, scenes
+from engine.minis import conditions, edges, families, networks, pipelines
 from engine.minis.scenes import Scene
-from engine.minis.stages import Place, chunks, tokenize
+from engine.minis.stages import Place
 
 if TYPE_CHECKING:
     import torch
@@ -100,23 +100,6 @@ def _frozen_unet(name: str, place: Place, root: Path) -> Any:
     return _placed(unet, place).requires_grad_(False)
 
 
-def clip_table(shared: Shared, captions: list[str], place: Place) -> Tensors:
-    """What the CLIP says of "" and of each caption: ``last`` and ``hidden`` (the last state and
-    that before the last layer, N x 16 x 128), ``pooled`` and ``projected`` (N x 128)."""
-    import torch
-
-    found: dict[str, list[Any]] = {"last": [], "hidden": [], "pooled": [], "projected": []}
-    for part in ([""], *chunks(captions, 256)):
-        with torch.no_grad():
-            ids = tokenize(shared.tokenizer, part).to(place.device)
-            out = shared.text.text_model(ids, output_hidden_states=True)
-            found["last"].append(out.last_hidden_state)
-            found["hidden"].append(out.hidden_states[-2])
-            found["pooled"].append(out.pooler_output)
-            found["projected"].append(shared.text.text_projection(out.pooler_output))
-    return {name: torch.cat(values) for name, values in found.items()}
-
-
 def _clip_parts(shared: Shared) -> dict[str, Any]:
     return {
         "vae": shared.vae,
@@ -130,41 +113,17 @@ def _sdxl_parts(shared: Shared) -> dict[str, Any]:
     return _clip_parts(shared) | second
 
 
-def _sdxl_table(shared: Shared, captions: list[str], place: Place) -> Tensors:
-    clip = clip_table(shared, captions, place)
-    table = {"words": clip["hidden"], "pooled": clip["projected"]}
-    for rows in table.values():
-        rows[0] = 0  # the pipeline takes zeros for a missing negative prompt
-    return table
-
-
-def _sdxl_words(rows: Tensors) -> Tensors:
-    """Keywords of SDXL's networks: both text encoders are the same CLIP, so its words come
-    twice."""
-    import torch
-
-    size = float(scenes.SIZE)
-    ids = torch.tensor([size, size, 0.0, 0.0, size, size], device=rows["words"].device)
-    return {
-        "encoder_hidden_states": torch.cat([rows["words"]] * 2, dim=-1),
-        "added_cond_kwargs": {  # type: ignore[dict-item]
-            "text_embeds": rows["pooled"],
-            "time_ids": ids.expand(len(rows["words"]), -1),
-        },
-    }
-
-
 def _sdxl(shared: Shared, captions: list[str], place: Place) -> Task:
     """By v-prediction, which the class allows and which drew best at this size (sd-mini)."""
     unet = _placed(families.build_sdxl_unet(), place)
 
     def predict(noisy: torch.Tensor, times: torch.Tensor, rows: Tensors) -> torch.Tensor:
-        guess: torch.Tensor = unet(noisy, times, **_sdxl_words(rows)).sample
+        guess: torch.Tensor = unet(noisy, times, **conditions.sdxl_words(rows)).sample
         return guess
 
     return Task(
         module=unet,
-        table=_sdxl_table(shared, captions, place),
+        table=conditions.sdxl_table(shared, captions, place),
         predict=predict,
         target="v",
         parts=lambda module: {**_sdxl_parts(shared), "unet": module},
@@ -189,10 +148,12 @@ def _controlnet(
     families.copy_encoder(controlnet, unet)
     controlnet = _placed(controlnet, place)
     wide = base == "sdxl-mini"
-    clip = clip_table(shared, captions, place)
+    clip = conditions.clip_table(shared, captions, place)
 
     def predict(noisy: torch.Tensor, times: torch.Tensor, rows: Tensors) -> torch.Tensor:
-        given: Any = _sdxl_words(rows) if wide else {"encoder_hidden_states": rows["words"]}
+        given: Any = (
+            conditions.sdxl_words(rows) if wide else {"encoder_hidden_states": rows["words"]}
+        )
         down, mid = controlnet(
             noisy, times, controlnet_cond=rows["edges"], return_dict=False, **given
         )
@@ -212,7 +173,7 @@ def _controlnet(
     own = _sdxl_parts(shared) if wide else _clip_parts(shared)
     return Task(
         module=controlnet,
-        table=_sdxl_table(shared, captions, place) if wide else {"words": clip["last"]},
+        table=conditions.sdxl_table(shared, captions, place) if wide else {"words": clip["last"]},
         predict=predict,
         target="v",
         parts=lambda module: {**own, "unet": unet, "controlnet": module},
@@ -238,19 +199,6 @@ def quiet(transformer: Any) -> Any:
     return transformer
 
 
-def t5_table(tokenizer: Any, captions: list[str], place: Place) -> Tensors:
-    """Token ids and mask (N x 16 each) of "" and of each caption."""
-    texts = ["", *captions]
-    out = tokenizer(
-        texts,
-        padding="max_length",
-        max_length=networks.TOKENS,
-        return_tensors="pt",
-        truncation=True,
-    )
-    return {"ids": out.input_ids.to(place.device), "mask": out.attention_mask.to(place.device)}
-
-
 def _pixart(shared: Shared, captions: list[str], place: Place, root: Path) -> Task:
     """The transformer on the words of its T5, which learned to read before and stays as it is, as
     in the published recipe (Chen et al. 2023, arXiv 2310.00426); by v-prediction, aligned with
@@ -265,7 +213,7 @@ def _pixart(shared: Shared, captions: list[str], place: Place, root: Path) -> Ta
     alignment = Alignment(
         transformer,
         unet,
-        lambda noisy, times, rows: unet(noisy, times, **_sdxl_words(rows)),
+        lambda noisy, times, rows: unet(noisy, times, **conditions.sdxl_words(rows)),
         pipelines.build_scheduler("pixart-mini").alphas_cumprod,
         pipelines.build_scheduler("sdxl-mini").alphas_cumprod,
     )
@@ -292,7 +240,8 @@ def _pixart(shared: Shared, captions: list[str], place: Place, root: Path) -> Ta
 
     return Task(
         module=module,
-        table=t5_table(tokenizer, captions, place) | _sdxl_table(shared, captions, place),
+        table=conditions.t5_table(tokenizer, captions, place)
+        | conditions.sdxl_table(shared, captions, place),
         predict=predict,
         target="v",
         parts=lambda m: {
@@ -337,7 +286,8 @@ def _flow(name: str, shared: Shared, captions: list[str], place: Place, root: Pa
     t5: Any = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     t5 = t5.to(place.device).eval().requires_grad_(False)
     tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer")
-    clip, ids = clip_table(shared, captions, place), t5_table(tokenizer, captions, place)["ids"]
+    clip = conditions.clip_table(shared, captions, place)
+    ids = conditions.t5_table(tokenizer, captions, place)["ids"]
     with torch.no_grad():  # without a mask, as both pipelines call it
         words = torch.cat([t5(part)[0] for part in ids.split(256)])
     if name == "sd3-mini":
