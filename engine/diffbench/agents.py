@@ -73,13 +73,14 @@ class Agent:
         listed += sizes(asked.model, asked.height, asked.width, own.bench.weights)
         found = from_mapping(composed([*listed, f"model.weights={own.bench.weights}"]))
         search = replace(own.search, only=found.search.only)
+        hw = own.hw
         if not half_precision(own.bench.weights, machine_of(own).device):
-            own = replace(own, hw=replace(own.hw, half_precision=False))
+            hw = replace(hw, half_precision=False)
         return replace(
             found,
             llm=own.llm,
             agent=own.agent,
-            hw=own.hw,
+            hw=hw,
             search=search,
             sandbox=own.sandbox,
             measure=own.measure,
