@@ -174,3 +174,16 @@ def test_operations_are_counted_where_they_are_asked_for(
     assert told.ok
     assert told.speedup is not None
     assert (told.cost_flops, told.cost_base_flops) == (None, None)
+
+
+def test_an_arm_that_is_run_for_its_times_alone_counts_no_operations(
+    evaluator: Callable[..., Evaluator],
+) -> None:
+    with evaluator() as mine:
+        text = mine.arms.program(FAST)
+        with mine.arms.running(FAST, text) as (_, counted):
+            pass
+        with mine.arms.running(FAST, text, counted=False) as (_, uncounted):
+            pass
+    assert counted.flops
+    assert uncounted.flops is None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine import references
 from engine.diffbench import baselines, labeller, labelling, labels, phrases, questions, tasks
 from engine.diffbench.details import VERSION
 from engine.diffbench.labels import Label, Labels
@@ -403,6 +404,30 @@ def test_the_reference_of_a_hard_task_is_the_winner_of_its_label() -> None:
     assert "unipc" in program
     assert "deepcache_apply(pipe, CTX, interval=3, branch=0)" in program
     assert "deepcache" not in tasks.reference(_of(4, "medium"))
+
+
+@pytest.mark.parametrize("void", [0, 2, 3])
+def test_a_burst_of_other_load_does_not_cost_the_label(
+    void: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timings cannot be made to scatter at will, so that the controls' words are given here."""
+    asked: list[int] = []
+
+    def control(_evaluator: object, repeat: int) -> dict[str, Any]:
+        asked.append(repeat)
+        return {"low": 0.9, "high": 1.1, "ok": len(asked) > void, "word": "void: scatter"}
+
+    monkeypatch.setattr(references, "control", control)
+    evaluator: Any = SimpleNamespace(folder=tmp_path)
+    word = labeller._control(evaluator)
+    if void == 3:
+        assert (asked, word) == ([0, 1, 2], "A/A control 0.900 to 1.100, void: scatter")
+        assert not (tmp_path / "control.json").exists(), "the next run measures it again"
+        return
+    assert word is None
+    assert asked == list(range(void + 1))
+    assert labeller._control(evaluator) is None
+    assert len(asked) == void + 1, "a good one is kept"
 
 
 @pytest.mark.slow
