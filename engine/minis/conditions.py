@@ -44,7 +44,7 @@ def sdxl_table(shared: Shared, captions: list[str], place: Place) -> Tensors:
     return table
 
 
-def sdxl_words(rows: Tensors) -> Tensors:
+def sdxl_words(rows: Tensors) -> dict[str, Any]:
     """Keywords of SDXL's networks: both text encoders are the same CLIP, so its words come
     twice."""
     import torch
@@ -53,7 +53,7 @@ def sdxl_words(rows: Tensors) -> Tensors:
     ids = torch.tensor([size, size, 0.0, 0.0, size, size], device=rows["words"].device)
     return {
         "encoder_hidden_states": torch.cat([rows["words"]] * 2, dim=-1),
-        "added_cond_kwargs": {  # type: ignore[dict-item]
+        "added_cond_kwargs": {
             "text_embeds": rows["pooled"],
             "time_ids": ids.expand(len(rows["words"]), -1),
         },
