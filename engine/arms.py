@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +60,8 @@ class Accounts:
 @dataclass(frozen=True)
 class Facts:
     """What a worker's warm-up told: operations of one image (over the workload's mix), denoiser
-    forwards of its first request, seconds of the load and of the first calls of all shapes, and
-    the graphs compiled so far."""
+    forwards of its first request, seconds of the load and of the first calls of all shapes, the
+    graphs compiled so far, and the prompts that it was asked."""
 
     flops: int | None
     forwards: int
@@ -69,6 +69,7 @@ class Facts:
     load_s: float
     graphs: int | None
     unknown: tuple[str, ...] = ()
+    prompts: frozenset[str] = frozenset()
 
 
 class Baseline:
@@ -215,14 +216,18 @@ class Arms:
         """Calls of every shape until the time settles, and the cost in calls of its own."""
         first, flops, images = 0.0, 0.0, 0.0
         known, forwards, unknown = True, 0, set[str]()
+        # A program could know the picture of a request that it has seen, or that is published.
+        prompts = _prompts(self.asked.trials()) if salt else set[str]()
+        calls = self.asked.trials(salt, prompts)
+        prompts |= _prompts(calls)
+        counted_calls = self.asked.trials(salt + 1, prompts) if salt else calls
+        prompts |= _prompts(counted_calls)
         with self.accounts.on("generate"):
-            for number, (request, share) in enumerate(self.asked.trials(salt)):
+            for (request, share), (again, _) in zip(calls, counted_calls, strict=True):
                 seconds = [worker.generate(request).seconds]
                 first += seconds[0]
                 if limited:
                     self._refuse_slow_start(first)
-                # A program could know the picture of a request that it has seen.
-                again = self.asked.trials(salt + 1)[number][0] if salt else request
                 cost = worker.cost(again) if self._counts and counted else NOT_COUNTED
                 known &= cost["flops"] is not None
                 flops += share * (cost["flops"] or 0)
@@ -232,8 +237,15 @@ class Arms:
                 if self.config.objective == "time":
                     _settle(worker, request, seconds)
             worker.check_active()
-        each = round(flops / images) if known else None
-        return Facts(each, forwards, first, worker.load_s, worker.graphs(), tuple(sorted(unknown)))
+        return Facts(
+            flops=round(flops / images) if known else None,
+            forwards=forwards,
+            first_call_s=first,
+            load_s=worker.load_s,
+            graphs=worker.graphs(),
+            unknown=tuple(sorted(unknown)),
+            prompts=frozenset(prompts),
+        )
 
     def _refuse_slow_start(self, seconds: float) -> None:
         limit = self.config.search.first_call_s
@@ -391,3 +403,7 @@ def _settle(worker: Worker, request: Request, seconds: list[float]) -> None:
             return
         fresh = replace(request, seed=len(seconds) + 1)
         seconds.append(worker.generate(fresh).seconds)
+
+
+def _prompts(calls: Sequence[tuple[Request, float]]) -> set[str]:
+    return {prompt for request, _ in calls for prompt in request.prompts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +74,17 @@ class Asked:
         """Fresh requests over so many cases, those that follow the first ``after``."""
         return Pairs(self.cases(after + count, part, salt)[after:], rng, self.shapes)
 
-    def trials(self, salt: int = 0) -> list[tuple[Request, float]]:
+    def trials(self, salt: int = 0, besides: Collection[str] = ()) -> list[tuple[Request, float]]:
         """One request of each shape, with its share of the requests, for warm-up and counting;
-        ``salt`` chooses other cases."""
+        ``salt`` chooses other cases, and prompts ``besides`` are left out as far as there are
+        others."""
         shapes: Sequence[Shape | None] = self.shapes or (None,)
         weights = [shape.weight if shape else 1.0 for shape in shapes]
         found = []
         for shape, weight in zip(shapes, weights, strict=True):
-            cases = tuple(self.cases(shape.batch if shape else 1, "search", salt))
+            batch = shape.batch if shape else 1
+            drawn = self.cases(batch + len(besides), "search", salt)
+            cases = tuple(sorted(drawn, key=lambda case: case.prompt in besides)[:batch])
             found.append((Request(cases, 0, shape), weight / sum(weights)))
         return found
 

@@ -4,7 +4,7 @@ answer the same when it is asked again."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,9 +69,12 @@ def _look(arms: Arms, program: str) -> Evidence:
         worker.close()
 
 
-def look_request(arms: Arms, purpose: str, number: int = 0) -> Request:
-    """A request of the workload's first shape that no program can know."""
-    request, _ = arms.asked.trials(arms.secret.number(purpose, number))[0]
+def look_request(
+    arms: Arms, purpose: str, number: int = 0, besides: Collection[str] = ()
+) -> Request:
+    """A request of the workload's first shape that no program can know, with none of the prompts
+    ``besides`` as far as there are others."""
+    request, _ = arms.asked.trials(arms.secret.number(purpose, number), besides)[0]
     seed = int(arms.secret.rng(purpose, number).integers(2**31))
     return Request(request.cases, seed, request.shape)
 

@@ -113,7 +113,7 @@ class Untrusted:
         count = self._config.measure.search_prompts
         pairs = ev.asked.pairs(count, "search", rng, secret.number("prompts", number))
         with self._arms.running(blank.genome, text, untrusted=True) as (worker, facts):
-            looks = self._look(worker, blank, text, number)
+            looks = self._look(worker, blank, text, number, facts)
             blank = replace(blank, evidence=looks.seen.as_json())
             few = rounds_for(self._config.measure.first_prompts)
             parts = [ev.rounds(base, worker, pairs, few, rng)]
@@ -138,7 +138,7 @@ class Untrusted:
         pairs = ev.asked.pairs(count, "acceptance", rng, salt)
         base = self._arms.base()
         with self._arms.running(blank.genome, text, untrusted=True) as (worker, facts):
-            looks = self._look(worker, blank, text, -1 - repeat)
+            looks = self._look(worker, blank, text, -1 - repeat, facts)
             series = ev.rounds(base, worker, pairs, rounds_for(count), rng, first)
             filled = replace(blank, evidence=looks.seen.as_json())
             result = ev.result(filled, [series], 2, facts, worker, folder)
@@ -197,12 +197,13 @@ class Untrusted:
             return tried
         return replace(tried, ok=False, stage="honesty", reason=honesty.reasons(found))
 
-    def _look(self, worker: Worker, blank: Result, text: str, number: int) -> Looks:
+    def _look(self, worker: Worker, blank: Result, text: str, number: int, facts: Facts) -> Looks:
         """Evidence of a secret request and of one that anybody can know; refuses a program that
         already contradicts itself."""
         with self._arms.accounts.on("generate"):
             other = worker.evidence(self._arms.asked.trials()[0][0])
-            seen = worker.evidence(look_request(self._arms, "look", number))
+            request = look_request(self._arms, "look", number, facts.prompts)
+            seen = worker.evidence(request)
         looks = Looks(_reading(text), self._declared(blank, text), seen, other)
         found = honesty.suspicions(
             looks.reading, seen, looks.declared, Measurements(other=looks.other)

@@ -181,6 +181,24 @@ def test_a_users_file_reaches_the_requests_of_its_task(
             Asked(config, inputs)
 
 
+def test_a_second_request_has_another_prompt_as_long_as_there_is_one(
+    composed: Composed, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("\n".join(scenes.captions(1)[:10]))
+    config = composed("model=sd15", "model.weights=mini", f"data='{path}'")
+    asked = Asked(config, inputs_of(composed, "text", tmp_path))
+    pool = {case.prompt for case in asked.cases(10, "search")}
+    assert len(pool) > 2
+    for salt in range(20):
+        left = set(pool)
+        while left:
+            (request, _), *_ = asked.trials(salt, pool - left)
+            assert set(request.prompts) <= left
+            left -= set(request.prompts)
+        assert asked.trials(salt, pool)
+
+
 def test_a_model_of_one_size_takes_batches_and_no_other_size(
     composed: Composed, tmp_path: Path
 ) -> None:

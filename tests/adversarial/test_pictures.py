@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.secret import Secret
 from tests.adversarial.conftest import Court
 
 Wrapped = Callable[..., str]
@@ -19,6 +20,20 @@ return KEPT[prompt]
 """
     reason = court.caught("D1", wrapped(body.strip(), "KEPT = {}"))
     assert "kept by prompt" in reason
+
+
+def test_a_program_is_counted_on_a_prompt_that_it_was_not_asked(
+    court: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = court.evaluator.arms
+
+    def first(salt: int) -> str:
+        return arms.asked.trials(salt)[0][0].prompts[0]
+
+    alike = next(salt for salt in range(1, 10**5) if first(salt) == first(salt + 1))
+    monkeypatch.setattr(Secret, "number", lambda *_: alike)
+    with arms.running({}, court.honest(), untrusted=True) as (_, facts):
+        assert len(facts.prompts - {first(0)}) == 2
 
 
 def test_d2_pictures_that_nothing_has_drawn(court: Court, wrapped: Wrapped) -> None:
