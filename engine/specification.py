@@ -22,10 +22,22 @@ much memory in GiB."""
 
 @dataclass(frozen=True)
 class Target:
-    """What a request wants to be reached; ``kind`` is one of :data:`TARGETS`."""
+    """What a request wants to be reached; ``kind`` is one of :data:`TARGETS`.
+
+    ``seconds_base`` is what an image takes without acceleration, where a request for a time states
+    it. The time is then meant as a share of that one: a machine is not equally fast every day.
+    """
 
     kind: str
     value: float
+    seconds_base: float | None = None
+
+    @property
+    def speedup(self) -> float | None:
+        """The speed-up that is asked for; None where the request names another amount."""
+        if self.kind == "speedup":
+            return self.value
+        return None if self.seconds_base is None else self.seconds_base / self.value
 
 
 @dataclass(frozen=True)
@@ -236,13 +248,17 @@ def _study(spec: Specification) -> list[str]:
     """A search for the target, or without one for what the bound on loss allows."""
     target = spec.target
     found = ["+sweep=ga"]
-    found += [] if target is None else [f"goal.{target.kind}={target.value:g}"]
+    if target is not None:
+        share = None if target.seconds_base is None else target.speedup
+        named = f"{target.kind}={target.value:g}" if share is None else f"speedup={share:.5g}"
+        found.append(f"goal.{named}")
     found += ["goal.keep_steps=true"] if spec.keep_steps else []
     if spec.methods:
         found.append(f"search.only={{{', '.join(_only(spec))}}}")
     sampled = spec.scheduler is not None or spec.steps is not None or spec.keep_steps
     plain = re.search(rf"\b(?:{PLAIN})\b", spec.request.lower())
-    return found + (_baseline(spec) if sampled or plain else [])
+    timed = target is not None and target.seconds_base is not None
+    return found + (_baseline(spec) if sampled or plain or timed else [])
 
 
 def _baseline(spec: Specification) -> list[str]:

@@ -44,6 +44,7 @@ SCHEMA: Mapping[str, Any] = {
         "hw": _TEXT,
         "target_kind": {"enum": [*TARGETS, None]},
         "target_value": _NUMBER,
+        "target_seconds_base": _NUMBER,
         "max_loss": _NUMBER,
         "notes": {"type": "array", "items": {"type": "string"}},
     },
@@ -147,7 +148,9 @@ def specification(text: str, data: Mapping[str, Any]) -> Specification:
     }
     target = None
     if data.get("target_kind") is not None and data.get("target_value") is not None:
-        target = Target(str(data["target_kind"]), float(data["target_value"]))
+        kind, base = str(data["target_kind"]), data.get("target_seconds_base")
+        base = None if kind != "seconds" or base is None else float(base)
+        target = Target(kind, float(data["target_value"]), base)
     return Specification(
         request=text,
         model=name,

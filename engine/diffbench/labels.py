@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.diffbench import baselines, phrases
+from engine.diffbench.chance import pick
 from engine.diffbench.details import VERSION
 from engine.diffbench.tasks import DATA, Task
 from engine.errors import UsageError
@@ -64,17 +65,26 @@ class Label:
         """The speed-up that a medium task asks for, before rounding."""
         return MARGIN * self.speedup_low
 
+    def _factor(self, difficulty: str) -> float:
+        """A program that is slower than the baseline answers no request."""
+        return max(1.0, FACTORS[difficulty] * self.medium)
+
     def speedup_for(self, difficulty: str) -> float:
         """The speed-up that a task asks for, down to two decimals, as its request says it."""
-        return math.floor(100 * FACTORS[difficulty] * self.medium + 1e-9) / 100
+        return math.floor(100 * self._factor(difficulty) + 1e-9) / 100
+
+    @property
+    def said_base(self) -> float:
+        """The baseline's seconds an image to three digits, as a request says them."""
+        return float(f"{self.seconds_base:.3g}")
 
     def seconds_for(self, difficulty: str) -> float:
         """The seconds an image that a task allows, up to three digits: the baseline's time over
-        the speed-up. A time measured later counts as ``seconds_base`` over the baseline's time
-        then, because a machine's own speed drifts."""
-        exact = self.seconds_base / (FACTORS[difficulty] * self.medium)
+        the speed-up. A time measured later counts as its share of the baseline's time then,
+        because a machine's own speed drifts."""
+        exact = self.seconds_base / self._factor(difficulty)
         unit: float = 10.0 ** (math.floor(math.log10(exact)) - 2)
-        return float(f"{math.ceil(exact / unit - 1e-9) * unit:.6g}")
+        return min(float(f"{math.ceil(exact / unit - 1e-9) * unit:.6g}"), self.said_base)
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class Labels:
             return None
         if task.level == 4:
             return Target("speedup", label.speedup_for(task.difficulty))
-        return Target("seconds", label.seconds_for(task.difficulty))
+        return Target("seconds", label.seconds_for(task.difficulty), label.said_base)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that ``json`` takes."""
@@ -174,10 +184,14 @@ def _labelled(task: Task, found: Labels) -> Task:
     target = found.target(task)
     if target is None:
         return task
+    device = phrases.DEVICES[found.hw]
+    if target.seconds_base is not None:
+        takes = pick(phrases.TAKES, task.id, "takes")
+        device += takes.format(seconds=f"{target.seconds_base:g}")
     words = {
         phrases.SPEEDUP: f"{target.value:.2f}",
         phrases.SECONDS: f"{target.value:g}",
-        phrases.DEVICE: phrases.DEVICES[found.hw],
+        phrases.DEVICE: device,
     }
     text = task.request
     for key, value in words.items():

@@ -68,10 +68,8 @@ class Targets:
         # Without a genome the reference is the baseline itself.
         baseline = every.reference(task)
         loss = MAX_LOSS if asked.max_loss is None else asked.max_loss
-        if asked.target.kind == "speedup":
-            return Goal(baseline, asked.target.value, loss)
-        assert self.labels is not None
-        label = self.labels.of(task)
-        assert label is not None, "a target comes from a label"
-        needed = label.seconds_base / asked.target.value
-        return Goal(baseline, needed, loss, asked.target.value, label.seconds_base)
+        needed, base = asked.target.speedup, asked.target.seconds_base
+        assert needed is not None, "a target comes from a label"
+        if base is None:
+            return Goal(baseline, needed, loss)
+        return Goal(baseline, needed, loss, asked.target.value, base)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from engine.errors import UsageError
 from engine.phrasing import vocabulary
 from engine.phrasing.words import Words, contradiction
-from engine.specification import Target
+from engine.specification import PLAIN, Target
 
 NO_LOSS = 0.01
 """The same for a request that wants none: less cannot be told from the noise of a measurement."""
 NUMBER = r"(\d+(?:\.\d+)?)"
+UNIT = r"(ms|milliseconds?|s|secs?|seconds?)"
+UNITS = {"ms": 0.001, "mi": 0.001, "s": 1.0, "se": 1.0}
+"""The first two letters of a unit to its seconds."""
 
 
 def size_of(words: Words) -> tuple[int | None, int | None]:
@@ -78,6 +82,7 @@ def count_of(words: Words) -> tuple[bool, int | None]:
 
 
 def target_of(words: Words) -> Target | None:
+    base = _seconds_base(words)
     found = [*_speedups(words), *_seconds(words), *_memory(words)]
     kinds = {target.kind for target in found}
     if len(kinds) > 1:
@@ -88,9 +93,11 @@ def target_of(words: Words) -> Target | None:
         )
     if len(set(found)) > 1:
         raise contradiction("target", (f"{target.value:g}" for target in found))
-    if found and found[0].kind == "speedup" and found[0].value <= 1:
-        raise UsageError(f"a speed-up of {found[0].value:g} is none: name one above 1")
-    return found[0] if found else None
+    if found and found[0].kind == "speedup" and found[0].value < 1:
+        raise UsageError(f"a speed-up of {found[0].value:g} is none: name at least 1")
+    if not found or found[0].kind != "seconds" or base is None:
+        return found[0] if found else None
+    return replace(found[0], seconds_base=base)
 
 
 def _speedups(words: Words) -> list[Target]:
@@ -115,13 +122,30 @@ def _speedups(words: Words) -> list[Target]:
     return [Target("speedup", factor) for factor in factors]
 
 
+def _seconds_base(words: Words) -> float | None:
+    """Seconds that an image takes today, as the request says of the plain pipeline or of now."""
+    now = r"(?:now|today|currently|at present|so far)"
+    verb = rf"(?:{now} )?(?:takes?|took|needs?|needed|runs in)(?: about)?"
+    amount = rf"{NUMBER} ?{UNIT}"
+    image = r"(?: (?:an|per|for an|for each|each) (?:image|picture))?"
+    plain = rf"(?:{PLAIN}|unaccelerated) (?:pipeline|model|program|code|version)"
+    found = [
+        *words.take(rf"{plain} {verb} {amount}{image}"),
+        *words.take(rf"{now},? (?:it |an image |one image )?{verb} {amount}{image}"),
+        *words.take(rf"{verb} {amount}{image},? {now}"),
+    ]
+    seconds = {round(float(match[2]) * UNITS[match[3][:2]], 6) for match in found}
+    if len(seconds) > 1:
+        raise contradiction("time that an image takes", (f"{value:g} s" for value in seconds))
+    return next(iter(seconds), None)
+
+
 def _seconds(words: Words) -> list[Target]:
-    units = {"ms": 0.001, "mi": 0.001, "s": 1.0, "se": 1.0}
     found = []
     for match in words.take(rf"{NUMBER} ?(?:images?|pictures?) (?:per|a|each) s(?:econd)?"):
         found.append(Target("seconds", 1 / float(match[2])))
-    for match in words.take(rf"{NUMBER} ?(ms|milliseconds?|s|secs?|seconds?)"):
-        factor = units[match[3][:2]]
+    for match in words.take(rf"{NUMBER} ?{UNIT}"):
+        factor = UNITS[match[3][:2]]
         found.append(Target("seconds", round(float(match[2]) * factor, 6)))
     return found
 

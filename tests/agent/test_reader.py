@@ -38,6 +38,15 @@ def test_a_filled_in_form_becomes_a_specification() -> None:
     assert "768 was taken for both sides" in spec.notes
 
 
+def test_what_an_image_takes_today_is_kept_beside_a_time_alone() -> None:
+    today = {"target_seconds_base": 2.5}
+    timed = {"target_kind": "seconds", "target_value": 1.0}
+    assert by_model("x", asked(json.dumps(FORM | timed | today))).target == Target(
+        "seconds", 1, 2.5
+    )
+    assert by_model("x", asked(json.dumps(FORM | today))).target == Target("speedup", 2.0)
+
+
 def test_a_form_that_breaks_its_schema_is_asked_for_again() -> None:
     wrong = json.dumps(FORM | {"target_kind": "as fast as light"})
     assert by_model("x", asked(wrong, json.dumps(FORM))).target == Target("speedup", 2.0)

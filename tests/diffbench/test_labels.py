@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from engine.diffbench.labels import Label, Labels
 from engine.errors import UsageError
 from engine.genome import canonical
 from engine.measure.paired import Pairs
+from engine.phrasing import by_rules
 from engine.requests import Case, Request
 from engine.results import Result, Sample
 from engine.specification import Target
@@ -84,13 +86,34 @@ def test_seconds_of_any_size_keep_three_digits(base: float) -> None:
     assert math.isclose(found, exact, rel_tol=0.01)
 
 
+@pytest.mark.parametrize("base", [0.012345, 0.9999, 7.0, 123.4])
+def test_no_target_is_slower_than_the_baseline(base: float) -> None:
+    slow = dataclasses.replace(LABEL, speedup_low=1.1, seconds_base=base)
+    assert slow.speedup_for("easy") == 1
+    assert slow.seconds_for("easy") == slow.said_base
+    assert slow.speedup_for("hard") > 1.2
+
+
+def test_rules_read_the_targets_of_every_labelled_request() -> None:
+    slow = dataclasses.replace(LABEL, speedup_low=1.1)
+    every = {
+        t.baseline: LABEL if n % 2 else slow for n, t in enumerate(tasks.tasks()) if t.baseline
+    }
+    for task in labels.labelled(tasks.tasks(), dataclasses.replace(SET, labels=every)):
+        if task.level > 3:
+            read = by_rules(task.request)
+            assert read.target == task.specification.target, task.request
+            assert (read.hw, read.max_loss) == (task.specification.hw, 0.05)
+
+
 def test_a_labelled_task_says_its_target_and_names_the_device_on_l5() -> None:
     four, five = labels.labelled([_of(4, "hard"), _of(5, "easy")], SET)
     assert four.specification.target == Target("speedup", 4.68)
     assert "4.68" in four.request
     assert four.specification.hw is None
-    assert five.specification.target == Target("seconds", LABEL.seconds_for("easy"))
+    assert five.specification.target == Target("seconds", LABEL.seconds_for("easy"), 0.44)
     assert f"{LABEL.seconds_for('easy'):g} s" in five.request
+    assert re.search(r"\b(takes|needs) 0\.44 s", five.request)
     assert "a CPU" in five.request
     assert five.specification.hw == "cpu"
     for task in (four, five):
