@@ -26,11 +26,19 @@ class Target:
 
     ``seconds_base`` is what an image takes without acceleration, where a request for a time states
     it. The time is then meant as a share of that one: a machine is not equally fast every day.
+    Raises UsageError for a time that is longer than it, or none.
     """
 
     kind: str
     value: float
     seconds_base: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds_base is not None and not 0 < self.value <= self.seconds_base:
+            raise UsageError(
+                f"{self.value:g} s an image is no target where it takes {self.seconds_base:g} s "
+                f"today: name more than 0 and at most {self.seconds_base:g} s"
+            )
 
     @property
     def speedup(self) -> float | None:
