@@ -6,11 +6,12 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import architectures, calibration, catalogue, controlnet, lora, models, program, prune
+from engine.accounts import Accounts
 from engine.asked import Asked
 from engine.errors import TrialError, UsageError
 from engine.genome import canonical, describe
@@ -34,27 +35,6 @@ WARM_CALLS = 5
 """Most calls of a warm-up; it ends earlier once two in a row differ by less than 10 %."""
 
 NOT_COUNTED: Mapping[str, Any] = {"flops": None, "forwards": 0, "unknown": ()}
-
-
-@dataclass
-class Accounts:
-    """Seconds spent on what a study is for; the rest of its wall time is overhead."""
-
-    spent: dict[str, float] = field(
-        default_factory=lambda: {"generate": 0.0, "load": 0.0, "score": 0.0}
-    )
-
-    @contextlib.contextmanager
-    def on(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.spent[name] += time.monotonic() - started
-
-    @property
-    def total(self) -> float:
-        return sum(self.spent.values())
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,6 @@ def _target(spec: Specification) -> str:
     value = f"{spec.target.value:g}"
     if spec.target.seconds_base is not None:
         takes, share = spec.target.seconds_base, spec.target.speedup
-        return f"at most {value} s an image where the published one takes {takes:g} s: {share:.4g}x"
+        return f"at most {value} s an image where it takes {takes:g} s today: {share:.4g}x"
     words = {"speedup": f"at least {value} times as fast", "seconds": f"at most {value} s an image"}
     return words.get(spec.target.kind, f"at most {value} GiB of memory")

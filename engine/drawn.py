@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engine.arms import Accounts
+    from engine.accounts import Accounts
 
 
 class Drawn:

@@ -257,8 +257,8 @@ def _study(spec: Specification) -> list[str]:
     target = spec.target
     found = ["+sweep=ga"]
     if target is not None:
-        share = None if target.seconds_base is None else target.speedup
-        named = f"{target.kind}={target.value:g}" if share is None else f"speedup={share:.5g}"
+        factor = target.speedup
+        named = f"{target.kind}={target.value:g}" if factor is None else f"speedup={factor:.5g}"
         found.append(f"goal.{named}")
     found += ["goal.keep_steps=true"] if spec.keep_steps else []
     if spec.methods:

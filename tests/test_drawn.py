@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.arms import Accounts
+from engine.accounts import Accounts
 from engine.drawn import Drawn
 from engine.measure.paired import Timed
 from engine.requests import Request
