@@ -16,7 +16,7 @@ from engine.search import archive
 SINGLES = 2
 """Best single techniques that are measured again, to compare the compositions with."""
 ACCEPTED = 6
-"""Points of the front that are measured again."""
+"""Points of the front that are measured again, or those that seem to keep what was asked for."""
 LOOKS = 3
 """Most measurements of a point that keeps what the goal asks for, but not yet for sure."""
 FURTHER = 6
@@ -64,6 +64,31 @@ class Choice:
         if self._single(candidate):
             return False
         return archive.outdone(candidate, [r for r in accepted if self._keeps(r)])
+
+    def likely(self, told: Sequence[Result]) -> Result | None:
+        """The trial that seems to keep most surely what the goal asks for and was not measured
+        again; None where one that was keeps it as surely or for sure, and where the goal asks for
+        nothing.
+
+        What the search saw flatters the trial that it chooses, so a measurement on the held-out
+        prompts is not repeated with one that even so looks less sure.
+        """
+        if not goals.asks(self._goal) or self.met(told) is not None:
+            return None
+        keeping = [r for r in told if r.ok and self._keeps(r)]
+        likely = goals.surest([r for r in keeping if r.rung == 1], self._goal)
+        known = self.kept(told)
+        if likely is None or known is None:
+            return likely
+        return likely if goals.slack(likely, self._goal) > goals.slack(known, self._goal) else None
+
+    def kept(self, told: Sequence[Result]) -> Result | None:
+        """The trial that keeps most surely what the goal asks for, on the held-out prompts. None
+        also where it asks for nothing."""
+        if not goals.asks(self._goal):
+            return None
+        keeping = [r for r in told if r.ok and r.rung == 2 and self._keeps(r)]
+        return goals.surest(keeping, self._goal)
 
     def met(self, told: Sequence[Result]) -> Result | None:
         """The first trial that keeps for sure all that the goal asks for: nothing more needs to be

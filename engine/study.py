@@ -20,7 +20,7 @@ from engine.agent.llm import LlmError
 from engine.config import read
 from engine.errors import GoalMissed, UsageError
 from engine.evaluate import Evaluator
-from engine.finalists import FURTHER, LOOKS, Choice
+from engine.finalists import ACCEPTED, FURTHER, LOOKS, Choice
 from engine.genome import canonical, key, overrides
 from engine.results import Genome, Result
 from engine.schema import Config
@@ -260,12 +260,8 @@ class _Study:
         A trial of a few prompts cannot say so: the one that seems to keep the goal most surely is
         measured on the held-out prompts, and that measurement decides.
         """
-        goal = dataclasses.asdict(self.config.goal)
-        if not goals.asks(goal):
-            return False
-        hopeful = [r for r in told if r.rung < 2 and goals.within_goal(r, goal)]
-        likely = goals.surest(hopeful, goal)
-        if likely is not None and self._choice.met(told) is None:
+        likely = self._choice.likely(told)
+        if likely is not None:
             self._accepted(ledger, likely)
         sure = self._choice.met(self._results())
         if sure is not None:
@@ -279,8 +275,21 @@ class _Study:
         return Choice(self.config.goal, self.evaluator.arms.baseline)
 
     def _accept(self, ledger: Ledger, book: handover.Book) -> None:
-        """Measure the front's points, and the best single technique, on the held-out prompts; where
-        the goal asks for something, until a point keeps it for sure."""
+        """Measure trials on the held-out prompts: where the goal asks for something, those that
+        seem to keep it most surely, until one does; without such a one, and where it asks for
+        nothing, the front's points and the best single technique."""
+        choice = self._choice
+        for _ in range(ACCEPTED):
+            likely = choice.likely(self._results())
+            if likely is None:
+                break
+            self._accepted(ledger, likely)
+        if choice.kept(self._results()) is None:
+            self._accept_front(ledger)
+        with console.working("the baseline against the plain program"):
+            book.plain()
+
+    def _accept_front(self, ledger: Ledger) -> None:
         choice = self._choice
         told = self._results()
         for candidate in choice.finalists(told, [self._as_searched(r) for r in told if r.ok]):
@@ -293,8 +302,6 @@ class _Study:
             if further is None:
                 break
             self._accepted(ledger, further)
-        with console.working("the baseline against the plain program"):
-            book.plain()
 
     def _accepted(self, ledger: Ledger, candidate: Result) -> Result:
         name = f"acceptance of trial {candidate.trial} on the held-out prompts"

@@ -70,3 +70,25 @@ def test_a_goal_is_met_by_an_accepted_trial_whose_whole_interval_keeps_it() -> N
     assert asking.met([replace(sure, speedup_low=2.7)]) is None
     assert asking.met([replace(sure, loss_high=0.06)]) is None
     assert Choice(goal(), BASELINE).met([sure]) is None
+
+
+def test_where_speed_is_asked_for_the_surest_is_measured_again_and_not_the_fastest() -> None:
+    asking = Choice(goal(speedup=2.5), BASELINE)
+    fastest, surest = trial(0, 3.6, 0.048), trial(1, 2.8, 0.0)
+    told = [fastest, surest, trial(2, 2.4, -0.02), replace(trial(3, 3.0), rung=0)]
+    assert asking.likely(told) == surest
+    assert Choice(goal(), BASELINE).likely(told) is None
+
+
+def test_a_trial_that_looks_less_sure_than_what_was_measured_again_is_not() -> None:
+    asking = Choice(goal(speedup=2.5), BASELINE)
+    known = replace(trial(0, 2.6, 0.03, rung=2), speedup_low=2.51, loss_high=0.06)
+    less, more = trial(1, 3.6, 0.047), trial(2, 2.8, 0.04)
+    assert asking.kept([known, more]) == known
+    assert asking.likely([known, less]) is None
+    assert asking.likely([known, less, more]) == more
+    missed = replace(known, loss=0.07, loss_high=0.1)
+    assert asking.kept([missed]) is None
+    assert asking.likely([missed, less]) == less
+    sure = replace(known, loss_high=0.049)
+    assert asking.likely([sure, trial(3, 2.9, -0.05)]) is None, "the goal is met"
