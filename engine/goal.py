@@ -118,6 +118,15 @@ def surest(results: Sequence[Result], goal: Mapping[str, Any]) -> Result | None:
     return max(results, key=lambda r: (min(slack(r, goal), 1.0), r.speedup or 0.0), default=None)
 
 
+def recommended(results: Sequence[Result], goal: Mapping[str, Any]) -> Result | None:
+    """The result that a study hands over, of those that keep the goal: the fastest, or where the
+    goal asks for something the one that keeps it most surely. None of none."""
+    keeping = [r for r in results if within_goal(r, goal)]
+    if asks(goal):
+        return surest(keeping, goal)
+    return max(keeping, key=lambda r: r.speedup or 0.0, default=None)
+
+
 def _halves(figure: float | None, end: float | None, limit: float) -> float:
     if figure is None or end is None:
         return -math.inf

@@ -258,8 +258,10 @@ class Book:
                 "trial": top.trial,
                 "loss": top.loss,
             }
-        self.rows = rows = [self.row(result) for result in self._front(accepted)]
-        self.best = next((row for row in rows if row["meets_goal"]), None)
+        front = self._front(accepted)
+        best = goals.recommended(front, goal)
+        self.rows = rows = [self.row(r) | {"recommended": r is best} for r in front]
+        self.best = next((row for row in rows if row["recommended"]), None)
         study = self.save(told)
         control = study["control"] or {}
         head = {

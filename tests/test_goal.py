@@ -14,6 +14,7 @@ from engine.goal import (
     asks_speed,
     beaten,
     chance,
+    recommended,
     slack,
     surely_within,
     surest,
@@ -182,3 +183,15 @@ def test_the_chance_that_a_limit_is_kept_again_is_even_on_the_limit() -> None:
     assert chance(POINT, GOAL | {"max_loss": 0.0}) == pytest.approx(0.083, abs=0.001)
     assert chance(POINT, {}) == 1.0
     assert chance(replace(POINT, loss=None), GOAL) == 0.0
+
+
+def test_a_study_hands_over_its_fastest_point_or_the_surest_where_it_was_asked_for_something() -> (
+    None
+):
+    surer = replace(POINT, trial=1)
+    faster = replace(POINT, trial=2, speedup=3.2, speedup_low=3.0, loss=0.049, loss_high=0.07)
+    ruined = replace(POINT, trial=3, speedup=9.0, loss=0.2)
+    found = [faster, surer, ruined]
+    assert recommended(found, GOAL) == faster
+    assert recommended(found, GOAL | {"speedup": 2.5}) == surer
+    assert recommended([ruined], GOAL) is None

@@ -45,6 +45,8 @@ class Point:
     program: str | None = None
     command: str | None = None
     meets_goal: bool = False
+    recommended: bool | None = None
+    """Whether the study hands this one over; None where it was made before it said so."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,16 @@ def points(front: Mapping[str, Any]) -> tuple[Point, ...]:
 
 
 def recommended(found: Sequence[Point]) -> Point | None:
-    """The fastest point within the goal, or None."""
-    return next((p for p in found if p.meets_goal and p.speedup is not None), None)
+    """The point that the study hands over, or None: the fastest within the goal, or the surest
+    where the goal asks for something. A study that does not say which hands over the fastest."""
+    return next(
+        (
+            p
+            for p in found
+            if p.speedup is not None and (p.meets_goal if p.recommended is None else p.recommended)
+        ),
+        None,
+    )
 
 
 def starts(points: Sequence[Point]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine import goal as goals
 from engine.report import text
 from engine.report.material import Point, points, recommended
 
@@ -24,6 +25,8 @@ def markdown(study: Mapping[str, Any], front: Mapping[str, Any]) -> str:
     if single:
         words = f"{text.describe(single['genome'])}: {text.ratio(single['speedup'])}"
         lines += ["", f"Best single technique within the goal: {words}."]
+    asks = goals.asks(study.get("goal") or {})
+    bold = "keeps the goal most surely" if asks else "is the fastest within the goal"
     machine = study.get("machine") or {}
     versions = machine.get("versions") or {}
     lines += [
@@ -31,7 +34,7 @@ def markdown(study: Mapping[str, Any], front: Mapping[str, Any]) -> str:
         f"{study.get('evaluations')} candidates in {text.duration(study.get('wall_s'))} on "
         f"{machine.get('device_name')}, {machine.get('threads')} threads, torch "
         f"{versions.get('torch')}, diffusers {versions.get('diffusers')}. Intervals are 95 %, "
-        "from held-out prompts. Bold: the fastest point within the goal.",
+        f"from held-out prompts. Bold: the point that {bold}.",
     ]
     return "\n".join(lines) + "\n"
 

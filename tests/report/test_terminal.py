@@ -19,6 +19,13 @@ def test_the_sentence_names_the_fastest_point_within_the_goal(study: Study) -> N
     )
 
 
+def test_the_sentence_names_the_point_that_the_study_hands_over(study: Study) -> None:
+    rows = [entry | {"recommended": False} for entry in study.front["front"]]
+    rows[-1]["recommended"] = True
+    sentence = summary_line(study.study, {"front": rows})
+    assert sentence.startswith(f"{rows[-1]['speedup']:.2f}x (")
+
+
 def test_the_sentence_admits_that_nothing_met_the_goal(study: Study) -> None:
     rows = [entry | {"meets_goal": False} for entry in study.front["front"]]
     words = summary_line(study.study, {"front": rows})
