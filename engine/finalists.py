@@ -75,8 +75,7 @@ class Choice:
         """
         if not goals.asks(self._goal) or self.met(told) is not None:
             return None
-        keeping = [r for r in told if r.ok and self._keeps(r)]
-        likely = goals.surest([r for r in keeping if r.rung == 1], self._goal)
+        likely = goals.recommended([r for r in told if r.rung == 1], self._goal)
         known = self.kept(told)
         if likely is None or known is None:
             return likely
@@ -87,8 +86,7 @@ class Choice:
         also where it asks for nothing."""
         if not goals.asks(self._goal):
             return None
-        keeping = [r for r in told if r.ok and r.rung == 2 and self._keeps(r)]
-        return goals.surest(keeping, self._goal)
+        return goals.recommended([r for r in told if r.rung == 2], self._goal)
 
     def met(self, told: Sequence[Result]) -> Result | None:
         """The first trial that keeps for sure all that the goal asks for: nothing more needs to be

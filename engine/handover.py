@@ -21,7 +21,7 @@ from engine.genome import describe
 from engine.program import usage
 from engine.results import Genome, Result, write_json
 from engine.schema import Config
-from engine.search import Proposal, archive
+from engine.search import archive
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,23 +40,6 @@ def following(arguments: Sequence[str], study: str) -> str:
     own = re.compile(r"\+*(sweep|study|search\.(start|generations))=")
     kept = [a for a in arguments if not own.match(a)]
     return command([*kept, f"search.start=[{study}]"])
-
-
-def write_proposal(folder: Path, trial: int, proposal: Proposal) -> None:
-    """Leave the proposal where the job will look for it, in whatever process it runs."""
-    write_json(folder / "proposal.json", {"trial": trial, **dataclasses.asdict(proposal)})
-
-
-def read_proposal(folder: Path) -> Proposal:
-    data = json.loads((folder / "proposal.json").read_text(encoding="utf-8"))
-    return Proposal(
-        data["genome"],
-        data["origin"],
-        tuple(data["parents"]),
-        # A study of an earlier version knows neither.
-        data.get("program"),
-        data.get("note", ""),
-    )
 
 
 def figures(result: Result) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import console, handover, interrupt, results, session
+from engine import console, handover, interrupt, proposals, results, session
 from engine import goal as goals
 from engine.agent.llm import LlmError
 from engine.config import read
@@ -197,27 +197,27 @@ class _Study:
             if _passed(deadline) or self._goal_reached(ledger, told):
                 return
             earlier = [self._as_searched(r) for r in told if r.trial < first]
-            proposals = start
+            asked = start
             if first or not start:
                 taken = {r.key for r in earlier} | {key(self.evaluator.arms.baseline)}
-                proposals = ask.ask(population, earlier, taken, first)
+                asked = ask.ask(population, earlier, taken, first)
             claims = dict(ledger.open_claims())
             done = {r.trial for r in told}
             pending = [
                 (trial, self._claimed(trial, claims) or proposal)
-                for trial, proposal in enumerate(proposals, first)
+                for trial, proposal in enumerate(asked, first)
                 if trial not in done
             ]
             for trial, proposal in pending:
                 # Written first: a claim does not hold a proposal's program.
-                handover.write_proposal(self.folder / str(trial), trial, proposal)
+                proposals.write(self.folder / str(trial), trial, proposal)
                 ledger.claim(trial, proposal.key, proposal)
             self._generation(ledger, pending, deadline)
             ended = getattr(ask, "ended", None)
             if ended is not None:
                 console.say(f"the search ends here: {ended}")
                 return
-            if proposals is not start and len(proposals) < population and not self._by_model:
+            if asked is not start and len(asked) < population and not self._by_model:
                 console.say("the space is exhausted: every composition has been measured")
                 return
         book.save(self._results())
@@ -226,7 +226,7 @@ class _Study:
         """What an interrupted study has claimed for a trial, its program included."""
         folder = self.folder / str(trial)
         if trial in claims and (folder / "proposal.json").exists():
-            return handover.read_proposal(folder)
+            return proposals.read(folder)
         return claims.get(trial)
 
     def _as_searched(self, result: Result) -> Result:
@@ -363,7 +363,7 @@ def job(config: Config) -> dict[str, float]:
     if path.exists():
         result = results.load(path)
     else:
-        proposal = handover.read_proposal(folder / number)
+        proposal = proposals.read(folder / number)
         evaluator = session.evaluator(config, folder)
         with console.working(f"trial {trial}"):
             result = evaluator.evaluate(

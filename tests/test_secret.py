@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from engine import proposals
 from engine.errors import UsageError
-from engine.handover import read_proposal, write_proposal
 from engine.search import Proposal
 from engine.secret import Secret
 
@@ -35,7 +35,7 @@ def test_a_damaged_secret_is_named(tmp_path: Path) -> None:
 
 def test_a_proposal_keeps_its_program_and_is_known_by_it(tmp_path: Path) -> None:
     written = Proposal({}, "model", (1, 2), "print('x')", "half the steps")
-    write_proposal(tmp_path, 7, written)
-    assert read_proposal(tmp_path) == written
+    proposals.write(tmp_path, 7, written)
+    assert proposals.read(tmp_path) == written
     assert written.key != Proposal({}, "model").key
     assert written.key == Proposal({}, "other", (), "print('x')").key

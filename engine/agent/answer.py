@@ -294,14 +294,14 @@ def _searched(asked: Specification, config: Config, model: Model | None, folder:
 
 def in_process(config: Config) -> Launch:
     """Runs a study's jobs one after the other in this process, without Hydra."""
-    from engine import handover, study
+    from engine import proposals, study
 
     home = Path(config.paths.outputs) / "sweeps" / str(config.study)
 
     def launch(jobs: list[list[str]], first: int) -> Any:
         for job in jobs:
             number = next(text for text in job if text.startswith("trial=")).rpartition("/")[2]
-            genome = handover.read_proposal(home / number).genome
+            genome = proposals.read(home / number).genome
             trial = f"{config.study}/{number}"
             study.job(dataclasses.replace(config, technique=genome, trial=trial))
         return [_Done()] * len(jobs)
@@ -316,16 +316,15 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def _best(home: Path, config: Config) -> Result | None:
-    """Of the accepted trials that keep the goal the fastest that does so for sure, or else the
-    surest; where none keeps it the one that gets farthest, each weighted with the chance that it
-    keeps the limits."""
+    """Of the accepted trials the one that a study of this goal hands over; where none keeps the
+    goal the one that gets farthest, each weighted with the chance that it keeps the limits."""
     told = [r for r in session.told(home).read() if r.ok]
     told = [r for r in told if r.rung == 2] or told
     goal = dataclasses.asdict(config.goal)
     limits = goal | {"speedup": None, "seconds": None, "memory_gib": None}
-    keeping = [r for r in told if goals.within_goal(r, goal)]
-    if keeping:
-        return goals.surest(keeping, goal)
+    best = goals.recommended(told, goal)
+    if best is not None:
+        return best
     # Limits without an interval are kept or not; what was not measured at all has no chance.
     able = [r for r in told if goals.within_goal(r, limits | {"max_loss": None})] or told
 
