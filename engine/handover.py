@@ -64,8 +64,7 @@ def report_trial(config: Config, folder: Path, result: Result) -> None:
     told = session.told(folder).read()
     total = _planned(config, folder)
     goal = dataclasses.asdict(config.goal)
-    inside = [r for r in told if goals.within_goal(r, goal)]
-    best = max(inside, key=lambda r: r.speedup or 0.0, default=None)
+    best = goals.recommended(told, goal)
     mean = sum(r.wall_s or 0.0 for r in told) / len(told)
     left = mean * max(0, total - len(told))
     console.say(f"[{len(told)}/{total}] trial {result.trial}: {figures(result)}")

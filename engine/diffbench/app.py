@@ -161,6 +161,8 @@ def _summed_up(
     results.write_json(folder / "summary.json", json.loads(json.dumps(found)))
     text = summary.markdown(found, command)
     (folder / "summary.md").write_text(text, encoding="utf-8")
+    scores = "".join(f"{verdict.score()}\n" for verdict in verdicts)
+    (folder / "scores.jsonl").write_text(scores, encoding="utf-8")
     written = page.write(folder, verdicts, {t.id: t for t in tasks}, found, command)
     console.show(_table(found))
     for line in summary.words(found):

@@ -127,6 +127,17 @@ class Verdict:
         """The verdict as one JSON line, without its newline."""
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"), allow_nan=False)
 
+    def score(self) -> str:
+        """The line without program, pictures and evidence: a kilobyte, for a repository. Beside a
+        run's verdicts it counts as one."""
+        explained = ("traceback", "reading", "evidence", "images", "reference_images", "program")
+        kept = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in explained and value not in (None, (), {}, "")
+        }
+        return json.dumps(kept, separators=(",", ":"), allow_nan=False)
+
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Verdict:
         """A verdict from JSON; raises ValueError for what is none."""

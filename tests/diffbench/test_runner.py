@@ -18,6 +18,7 @@ from engine.diffbench.runner import Run
 from engine.diffbench.selection import chosen, pipeline_of, sample
 from engine.diffbench.store import Store
 from engine.diffbench.submissions import Submission, read
+from engine.diffbench.summary import summary
 from engine.diffbench.tasks import Task, tasks
 from engine.diffbench.verdicts import Conditions, Verdict
 from engine.errors import TrialError, UsageError
@@ -106,6 +107,21 @@ def test_shards_merge_within_one_machine_profile_only(tmp_path: Path) -> None:
     store.append(tmp_path / "verdicts-theirs.jsonl", other.line())
     with pytest.raises(UsageError, match=r"does not merge with .*: machine is 'cpu-two'"):
         Store(tmp_path).verdicts()
+
+
+def test_the_scores_of_a_run_stand_for_its_verdicts_in_another_folder(tmp_path: Path) -> None:
+    def figures(task: Task, program: str, repeat: int) -> Verdict:
+        share = 0.0 if task.id == "L1-002" else None
+        return replace(good(task, program, repeat), share=share, reading={"steps": 30})
+
+    theirs = run(tmp_path / "theirs", Counting("L2-001"), score=figures).go()
+    for verdict in theirs:
+        store.append(tmp_path / "mine" / "verdicts-theirs.jsonl", verdict.score())
+    who = Counting()
+    mine = run(tmp_path / "mine", who).go()
+    assert who.asked == []
+    assert summary(mine) == summary(theirs)
+    assert {(v.program, v.reading) for v in mine} == {("", None)}
 
 
 def test_a_line_that_was_cut_off_is_the_only_one_lost(tmp_path: Path) -> None:
