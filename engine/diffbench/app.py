@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import console, interrupt, results, session
+from engine import console, files, interrupt, results, session
 from engine.diffbench import page, selection, submissions, summary
 from engine.diffbench.bench import Bench, unavailable
 from engine.diffbench.contestants import Contestant, References, Rules, Submitted
@@ -160,9 +160,9 @@ def _summed_up(
     found |= {"command": command, "versions": dict(versions)}
     results.write_json(folder / "summary.json", json.loads(json.dumps(found)))
     text = summary.markdown(found, command)
-    (folder / "summary.md").write_text(text, encoding="utf-8")
-    scores = "".join(f"{verdict.score()}\n" for verdict in verdicts)
-    (folder / "scores.jsonl").write_text(scores, encoding="utf-8")
+    files.write_text(folder / "summary.md", text)
+    scores = "".join(f"{verdict.short_line()}\n" for verdict in verdicts)
+    files.write_text(folder / "scores.jsonl", scores)
     written = page.write(folder, verdicts, {t.id: t for t in tasks}, found, command)
     console.show(_table(found))
     for line in summary.words(found):

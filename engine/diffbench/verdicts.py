@@ -125,18 +125,22 @@ class Verdict:
 
     def line(self) -> str:
         """The verdict as one JSON line, without its newline."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"), allow_nan=False)
+        return _compact(dataclasses.asdict(self))
 
-    def score(self) -> str:
-        """The line without program, pictures and evidence: a kilobyte, for a repository. Beside a
-        run's verdicts it counts as one."""
+    def short_line(self) -> str:
+        """The line without program, pictures, their captions and evidence: a kilobyte, for a
+        repository. Among a run's verdicts it stands for the whole one."""
         explained = ("traceback", "reading", "evidence", "images", "reference_images", "program")
-        kept = {
-            name: value
-            for name, value in dataclasses.asdict(self).items()
-            if name not in explained and value not in (None, (), {}, "")
-        }
-        return json.dumps(kept, separators=(",", ":"), allow_nan=False)
+        # The scorer's captions are held out; a file to publish has no use for them.
+        figures = {name: value for name, value in self.figures.items() if name != "prompts"}
+        short = dataclasses.asdict(self) | {"figures": figures}
+        return _compact(
+            {
+                name: value
+                for name, value in short.items()
+                if name not in explained and value not in (None, (), {}, "")
+            }
+        )
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Verdict:
@@ -150,3 +154,7 @@ class Verdict:
             return cls(**{**fields, "conditions": Conditions(**data["conditions"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no verdict: {error}") from error
+
+
+def _compact(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)

@@ -112,16 +112,20 @@ def test_shards_merge_within_one_machine_profile_only(tmp_path: Path) -> None:
 def test_the_scores_of_a_run_stand_for_its_verdicts_in_another_folder(tmp_path: Path) -> None:
     def figures(task: Task, program: str, repeat: int) -> Verdict:
         share = 0.0 if task.id == "L1-002" else None
-        return replace(good(task, program, repeat), share=share, reading={"steps": 30})
+        found = {"score": 80.0, "prompts": ["a red circle"]}
+        return replace(
+            good(task, program, repeat), share=share, reading={"steps": 30}, figures=found
+        )
 
     theirs = run(tmp_path / "theirs", Counting("L2-001"), score=figures).go()
     for verdict in theirs:
-        store.append(tmp_path / "mine" / "verdicts-theirs.jsonl", verdict.score())
+        store.append(tmp_path / "mine" / "verdicts-theirs.jsonl", verdict.short_line())
     who = Counting()
     mine = run(tmp_path / "mine", who).go()
     assert who.asked == []
     assert summary(mine) == summary(theirs)
     assert {(v.program, v.reading) for v in mine} == {("", None)}
+    assert [dict(v.figures) for v in mine] == [{"score": 80.0}, {"score": 80.0}, {}]
 
 
 def test_a_line_that_was_cut_off_is_the_only_one_lost(tmp_path: Path) -> None:
