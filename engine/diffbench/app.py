@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import console, files, interrupt, results, session
-from engine.diffbench import page, selection, submissions, summary
+from engine.diffbench import page, selection, store, submissions, summary
 from engine.diffbench.bench import Bench, unavailable
 from engine.diffbench.contestants import Contestant, References, Rules, Submitted
 from engine.diffbench.runner import Run
@@ -33,7 +33,7 @@ def run(config: Config, folder: Path, arguments: Sequence[str]) -> dict[str, flo
         _export(chosen, folder)
         return None
     if config.bench.list:
-        _list(chosen, folder)
+        _list(chosen, folder, config.bench.shard)
         return None
     if config.bench.do == "serve":
         try:
@@ -62,10 +62,10 @@ def _export(chosen: Sequence[Task], folder: Path) -> None:
     _say_unlabelled(len(chosen) - len(ready))
 
 
-def _list(chosen: Sequence[Task], folder: Path) -> None:
+def _list(chosen: Sequence[Task], folder: Path, shard: str) -> None:
     from engine.diffbench.tasks import text
 
-    path = folder / "tasks.jsonl"
+    path = folder / store.named("tasks", shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text(chosen), encoding="utf-8")
     console.say(f"{summary.counted(len(chosen))}: {path}")
@@ -126,7 +126,7 @@ def _score(
         captions="own" if config.bench.captions is None else Path(config.bench.captions).name,
     )
     cache = folder.parent / CACHE
-    _list(chosen, folder)
+    _list(chosen, folder, config.bench.shard)
     line = shlex.join(["python", "-m", "engine", *arguments])
     try:
         with interrupt.recognised(), Bench(config, machine, folder, cache) as bench:

@@ -41,9 +41,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.store = store.Store(self.folder, self.shard)
-        self.answers = self.store.path.with_name(
-            self.store.path.name.replace("verdicts", "answers", 1)
-        )
+        self.answers = self.folder / store.named("answers", self.shard)
 
     def go(self) -> list[Verdict]:
         """Score what is not scored yet; the verdicts of all shards. Stops in order when the budget

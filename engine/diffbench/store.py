@@ -41,6 +41,12 @@ def lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield number, row
 
 
+def named(kind: str, shard: str) -> str:
+    """The file of a kind that a share of a run writes, as verdicts-1of4.jsonl."""
+    part = "" if shard == "1/1" else "-" + shard.replace("/", "of")
+    return f"{kind}{part}.jsonl"
+
+
 class Store:
     """The verdicts of a run's folder: this process writes one shard and reads all of them.
 
@@ -49,8 +55,7 @@ class Store:
 
     def __init__(self, folder: Path, shard: str = "1/1") -> None:
         self.folder = folder
-        name = "" if shard == "1/1" else "-" + shard.replace("/", "of")
-        self.path = folder / f"verdicts{name}.jsonl"
+        self.path = folder / named("verdicts", shard)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

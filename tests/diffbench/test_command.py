@@ -28,6 +28,17 @@ def test_requests_are_exported_without_references_and_tasks_are_listed(
     assert len((path.parent.parent / "two" / "tasks.jsonl").read_text("utf-8").splitlines()) == 60
 
 
+def test_each_shard_lists_the_tasks_of_its_own(command_line: CommandLine, tmp_path: Path) -> None:
+    listed = []
+    for shard in ("1/2", "2/2"):
+        choice = ("bench.levels=[1]", f"bench.shard={shard}", "bench.list=true", "bench.name=two")
+        assert command_line("bench=diffbench", *choice).returncode == 0
+    for file in ("tasks-1of2.jsonl", "tasks-2of2.jsonl"):
+        path = tmp_path / "outputs" / "bench" / "two" / file
+        listed += [json.loads(line)["id"] for line in path.read_text("utf-8").splitlines()]
+    assert sorted(listed) == [f"L1-{number:03d}" for number in range(1, 42)]
+
+
 def test_what_cannot_be_scored_is_one_line(command_line: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "answers.jsonl").write_text('{"id": "L1-001"}\n', encoding="utf-8")
     for typed, said in (
