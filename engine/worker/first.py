@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -43,7 +44,7 @@ class First:
         self.control = control
         self.log: int | None = None
         self.ended: dict[int, int] = {}
-        self.untouched = _settings()
+        self.untouched = (_settings(), _fixtures())
 
     def serve(self) -> None:
         while True:
@@ -116,11 +117,18 @@ class First:
 
     def _clean(self) -> bool:
         """Remove what a candidate wrote; False where something of it could be left."""
-        for place in WRITABLE:
-            _empty(Path(place))
-        left = any(os.listdir(place) for place in WRITABLE if os.path.isdir(place))
+        try:
+            fixtures = _fixtures()
+            if (_settings(), fixtures) != self.untouched:
+                return False
+            for path in _written(fixtures):
+                _remove(path)
+            left = _written(fixtures)
+        except OSError:
+            # A folder of the sandbox's own was closed or taken away.
+            return False
         shared = any(len(Path(p).read_text().splitlines()) > 1 for p in IPC if os.path.exists(p))
-        return not left and not shared and _settings() == self.untouched
+        return not left and not shared
 
 
 def everything_else(kind: int) -> None:
@@ -184,18 +192,41 @@ def _settings() -> tuple[Any, ...]:
     )
 
 
-def _empty(place: Path) -> None:
-    for path in place.iterdir() if place.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
-            for folder, names, _ in os.walk(path, topdown=True):
-                for name in ("", *names):
-                    # Whoever made a folder may have closed it.
-                    with contextlib.suppress(OSError):
-                        os.chmod(os.path.join(folder, name), stat.S_IRWXU, follow_symlinks=True)
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+def _fixtures() -> dict[Path, int | None]:
+    """What the sandbox itself has in its writable places, where weights or a checkout lie below
+    /tmp: mount points (None), which nobody can change, and the folders on the way to them with
+    their modes. A folder can be moved with the mount in it, so this is compared as a whole."""
+    table = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    escaped = [line.split()[4] for line in table.splitlines()]
+    points = [Path(re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), text)) for text in escaped]
+    found: dict[Path, int | None] = {}
+    for place in map(Path, WRITABLE):
+        inside = [point for point in points if place in point.parents]
+        for point in inside:
+            for way in point.parents[: len(point.parts) - len(place.parts) - 1]:
+                found[way] = way.stat().st_mode
+        found.update(dict.fromkeys(inside))
+    return found
+
+
+def _written(fixtures: Mapping[Path, int | None]) -> list[Path]:
+    """What lies in the writable places beside the sandbox's own."""
+    ways = [path for path, mode in fixtures.items() if mode is not None]
+    places = [*ways, *(place for place in map(Path, WRITABLE) if place.is_dir())]
+    return [path for place in places for path in place.iterdir() if path not in fixtures]
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir() or path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return
+    for folder, names, _ in os.walk(path, topdown=True):
+        for name in ("", *names):
+            # Whoever made a folder may have closed it.
             with contextlib.suppress(OSError):
-                path.unlink()
+                os.chmod(os.path.join(folder, name), stat.S_IRWXU, follow_symlinks=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def main(descriptor: int, prepared: bool) -> None:

@@ -332,6 +332,49 @@ def test_a_sandbox_that_was_tampered_with_is_not_used_again(confined: Confined) 
     assert cell not in confined._idle
 
 
+@pytest.fixture(scope="module")
+def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Confined, Path]]:
+    """Sandboxes that may read two folders below /tmp, and the folder of these two."""
+    if not FINDING.ok:
+        pytest.skip(f"bubblewrap cannot start here: {FINDING.cause}")
+    lab = tmp_path_factory.mktemp("the lab")
+    for name in ("weights", "more"):
+        (lab / name).mkdir()
+        (lab / name / "model").write_text("kept", encoding="utf-8")
+    made = Confined("cpu", tmp_path_factory.mktemp("logs"), [lab / "weights", lab / "more"])
+    yield made, lab
+    made.close()
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize(
+    ("body", "again"),
+    [
+        ("open(LAB + '/weights/model').read()", True),
+        ("open(LAB + '/planted.py', 'w').write('x'); os.mkdir('/tmp/a')", True),
+        ("os.rename(LAB, LAB + ' moved'); os.mkdir(LAB)", False),
+        ("os.chmod(LAB, 0o111)", False),
+        ("os.chmod('/tmp', 0)", False),
+    ],
+    ids=["read", "written", "moved", "closed", "all-closed"],
+)
+def test_weights_below_tmp_stay_and_what_was_written_beside_them_goes(
+    below: tuple[Confined, Path], body: str, again: bool
+) -> None:
+    confined, lab = below
+    worker = confined.spawn()
+    cell = confined._busy[worker.pid][1]
+    worker.load(load_of(body=body.replace("LAB", repr(str(lab)))))
+    worker.generate(asked(1))
+    worker.close()
+    assert (cell in confined._idle) is again
+    following = confined.spawn()
+    following.load(load_of(body=f"seed = len(os.listdir({str(lab)!r}))"))
+    assert (following.generate(asked(1)).images == 2).all()
+    following.close()
+    assert (lab / "weights" / "model").read_text(encoding="utf-8") == "kept"
+
+
 COORDINATOR = """
 import sys
 from pathlib import Path
