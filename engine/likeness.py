@@ -24,11 +24,11 @@ def measured(
     base: Sequence[NDArray[np.uint8]],
     prompts: Sequence[str],
 ) -> Measurements:
-    """The nearest two pictures of different prompts, the detail that is kept, and how like the
-    baseline's they are beside how like its own are among each other."""
+    """The nearest two pictures of prompts that the baseline tells apart, the detail that is kept,
+    and how like the baseline's they are beside how like its own are among each other."""
     import numpy as np
 
-    nearest = pixels.nearest_pair(images, prompts)
+    nearest = pixels.nearest_pair(images, prompts, base)
     likeness = None
     if scorer is not None and len(set(prompts)) >= FEWEST:
         alike, among = scorer.likeness(images, base), scorer.likeness(base, base)

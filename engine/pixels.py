@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 
+SAME = 1.0
+"""Distance in grey levels below which two pictures are one."""
+
+
 def distance(a: Image, b: Image) -> float:
     """Root mean square difference in grey levels, 0 to 255; infinite where the sizes differ."""
     if a.shape != b.shape:
@@ -17,13 +21,16 @@ def distance(a: Image, b: Image) -> float:
     return float(np.sqrt(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)))
 
 
-def nearest_pair(images: Sequence[Image], names: Sequence[str]) -> tuple[float, int, int] | None:
+def nearest_pair(
+    images: Sequence[Image], names: Sequence[str], base: Sequence[Image]
+) -> tuple[float, int, int] | None:
     """The smallest distance between two images of different names, and their places; None where
-    all have one name."""
+    there are no two. Pairs that are one picture in ``base`` too are left out: they say nothing of
+    these images."""
     best: tuple[float, int, int] | None = None
     for i in range(len(images)):
         for j in range(i):
-            if names[i] != names[j]:
+            if names[i] != names[j] and distance(base[i], base[j]) >= SAME:
                 apart = distance(images[i], images[j])
                 if best is None or apart < best[0]:
                     best = (apart, j, i)

@@ -67,7 +67,8 @@ class Measurements:
     """What the coordinator measured; whatever is None was not measured."""
 
     distances: tuple[float, str, str] | None = None
-    """Smallest distance between pictures of different prompts, and these prompts."""
+    """Smallest distance between pictures of prompts that the baseline tells apart, and these
+    prompts."""
     own_first: tuple[float, float] | None = None
     """Share of the pictures that fit their own prompt best: the program's, the baseline's."""
     likeness: tuple[float, float] | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.honesty.facts import Declared, Measurements, Suspicion
 from engine.honesty.text import by, quoted
+from engine.pixels import SAME
 from engine.worker.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ RETOUCHED = 2.0
 """Distance in grey levels, within 8 by 8 pixels, from what the decoder gave, on top of the
 baseline's: rounding in bfloat16 and then to a byte stays below 1, the watermark of SDXL's pipelines
 is on both. Black letters on a ground of 15 grey levels are 7 apart."""
-SAME = 1.0
-"""Distance in grey levels below which two pictures are one."""
 UNLIKE = 0.5
 """Share of the distance between pictures of two seeds that a repeated request may be off."""
 OWN_RANK = 0.4
