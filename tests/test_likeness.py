@@ -32,6 +32,14 @@ def test_pictures_that_the_baseline_leaves_blank_too_are_no_cheat() -> None:
     assert suspicions(None, None, Declared(), told) == ()
 
 
+def test_pictures_that_the_baseline_hardly_tells_apart_are_no_cheat() -> None:
+    told = measured(
+        None, [plain(250), plain(250), plain(9)], [plain(250), plain(248), plain(9)], PROMPTS
+    )
+    assert told.distances == (241.0, "a ring", "a square")
+    assert suspicions(None, None, Declared(), told) == ()
+
+
 def test_where_the_baseline_tells_nothing_apart_nothing_is_said() -> None:
     blank = [plain(250)] * 3
     assert measured(None, blank, blank, PROMPTS).distances is None
