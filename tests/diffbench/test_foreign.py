@@ -65,6 +65,21 @@ if __name__ == "__main__":
     given = parser.parse_args()
     Painter(given.steps)(given.prompt).save(given.out)
 """
+PIXART = f"""
+import torch
+from diffusers import PixArtSigmaPipeline
+
+model = {str(CHECKPOINTS / "pixart-mini")!r}
+pipe = PixArtSigmaPipeline.from_pretrained(model, dtype=torch.float32)
+pipe("a red circle", num_inference_steps=2, height=64, width=64, use_resolution_binning=False)
+"""
+DIT = f"""
+import torch
+from diffusers import DiTPipeline
+
+pipe = DiTPipeline.from_pretrained({str(CHECKPOINTS / "dit-mini")!r}, dtype=torch.float32)
+pipe(class_labels=pipe.get_label_ids(["golden retriever"]), num_inference_steps=2)
+"""
 METHOD = (
     HEAD
     + """
@@ -134,6 +149,24 @@ def test_a_class_behind_a_command_line_gets_what_its_user_would_type(passes: lis
     passes.clear()
     drawn(module, pipe, "a red circle", 1)
     assert len(passes) == 2
+
+
+def test_a_script_without_a_negative_prompt_leaves_the_pipelines_own() -> None:
+    # None, which others take, is refused by PixArt.
+    first, second = (
+        drawn(*program(PIXART), prompt, 1) for prompt in ("a red circle", "a blue square")
+    )
+    assert (first != second).any()
+
+
+def test_a_class_that_the_miniature_does_not_know_is_replaced_by_the_scorers() -> None:
+    module, pipe = program(DIT)
+    one, other, *_ = pipe.labels
+    first = drawn(module, pipe, one, 1)
+    assert (drawn(module, pipe, one, 1) == first).all()
+    assert (drawn(module, pipe, other, 1) != first).any()
+    with pytest.raises(ValueError, match="does not exist"):
+        pipe.get_label_ids(["golden retriever"])
 
 
 def test_a_method_of_its_own_is_what_is_replayed() -> None:
