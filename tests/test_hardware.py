@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine import hardware
 from engine.errors import UsageError
 from engine.hardware import Machine, inspect, permitted, require
 from engine.schema import Config
@@ -110,3 +111,15 @@ def test_half_precision_can_be_forbidden_on_a_machine_that_is_fast_in_it(
     assert permitted(composed("hw=cpu").hw, able) == able
     forbidden = composed("hw=cpu", "hw.half_precision=false").hw
     assert permitted(forbidden, able).fast_dtypes == ("float32",)
+
+
+def test_other_work_that_holds_up_some_products_changes_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held_up = iter([0.9] * 4)
+
+    def product_seconds(device: str, dtype: str) -> float:
+        return {"float32": 0.001, "bfloat16": 0.1, "float16": 0.0009}[dtype] + next(held_up, 0.0)
+
+    monkeypatch.setattr(hardware, "product_seconds", product_seconds)
+    assert hardware.fast_dtypes("cpu") == ["float32", "float16"]
