@@ -30,8 +30,6 @@ NAME = "program.py"
 REPLACED = {"prompt_2", "prompt_3", "latents"}
 """Keywords that would bring the script's own prompt or noise into another request."""
 PICTURES = ("image", "control_image")
-IMAGENET = 1000
-"""Classes of the published DiT; a miniature has fewer."""
 
 
 class Script:
@@ -320,20 +318,17 @@ def _as_main(module: ModuleType) -> Iterator[None]:
 
 @contextmanager
 def _helped() -> Iterator[None]:
-    """What a script would get from its user: required arguments, pictures that are not here, and
-    names of classes, which a miniature has others of; the scorer puts its own in their place."""
+    """What a script would get from its user: required arguments, and pictures that are not here."""
     import argparse
 
     import diffusers.utils
-    from diffusers import DiTPipeline
     from diffusers.utils import loading_utils
     from PIL import Image
 
-    parse, opened, loaded, named = (
+    parse, opened, loaded = (
         argparse.ArgumentParser.parse_known_args,
         Image.open,
         loading_utils.load_image,
-        DiTPipeline.get_label_ids,
     )
 
     def parse_known_args(parser: Any, *args: Any, **kwargs: Any) -> Any:
@@ -356,25 +351,16 @@ def _helped() -> Iterator[None]:
         except Exception:  # without a network every library fails in its own way
             return Image.new("RGB", (512, 512), (127, 127, 127))
 
-    def get_label_ids(pipe: Any, label: Any) -> Any:
-        known = len(set(pipe.labels.values())) == IMAGENET
-        if known or not isinstance(label, list | tuple):
-            return named(pipe, label)
-        return [pipe.labels.get(name, 0) for name in label]
-
     parser_class: Any = argparse.ArgumentParser
-    labelled: Any = DiTPipeline
     parser_class.parse_known_args = parse_known_args
     Image.open = picture
     diffusers.utils.load_image = loading_utils.load_image = load_image
-    labelled.get_label_ids = get_label_ids
     try:
         yield
     finally:
         parser_class.parse_known_args = parse
         Image.open = opened
         diffusers.utils.load_image = loading_utils.load_image = loaded
-        labelled.get_label_ids = named
 
 
 def _argument(action: Any) -> Any:

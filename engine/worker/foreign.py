@@ -64,7 +64,21 @@ class Foreign:
         pipe = found[0] if isinstance(found, tuple) else found
         if hasattr(pipe, "components"):
             self.scaled(pipe, str(name))
+        if hasattr(pipe, "get_label_ids"):
+            self.named(pipe)
         return found
+
+    def named(self, pipe: Any) -> None:
+        """Let a loaded DiT take the names of classes that only the published one knows."""
+        own = pipe.get_label_ids
+
+        def get_label_ids(label: Any) -> Any:
+            if isinstance(label, list) and (strange := [n for n in label if n not in pipe.labels]):
+                self.note(f"the class {strange[0]} is the miniature's first here")
+                label = [next(iter(pipe.labels)) if n in strange else n for n in label]
+            return own(label)
+
+        pipe.get_label_ids = get_label_ids
 
     def scaled(self, pipe: Any, name: str) -> None:
         """Let a loaded pipeline take published pixels: they are scaled to the miniature's."""

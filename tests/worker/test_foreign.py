@@ -18,6 +18,7 @@ from engine.worker.pool import Pool
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 MODELS = {SD15: str(CHECKPOINTS / "sd-mini"), "runwayml/stable-diffusion-v1-5": ""}
 MODELS = dict.fromkeys(MODELS, str(CHECKPOINTS / "sd-mini"))
+DIT = "facebook/DiT-XL-2-256"
 
 STRANGER = """
 import torch
@@ -68,16 +69,33 @@ def generate(pipe, prompt, *, seed):
     return images
 """
 
+NAMED = """
+import torch
+from diffusers import DiTPipeline
 
-def seen(pool: Pool, program: str, sides: dict[str, int] | None) -> Evidence:
+def load_pipeline(device):
+    pipe = DiTPipeline.from_pretrained("{id}", torch_dtype=torch.float32)
+    pipe.get_label_ids(["golden retriever"])
+    return pipe
+
+def generate(pipe, prompt, *, seed):
+    generator = torch.Generator().manual_seed(seed)
+    ids = pipe.get_label_ids([prompt])
+    return pipe(class_labels=ids, num_inference_steps=2, generator=generator).images
+"""
+
+
+def seen(
+    pool: Pool, program: str, sides: dict[str, int] | None, denoiser: str = "unet"
+) -> Evidence:
     worker = pool.spawn()
     try:
         worker.load(
             Load(
                 program=program,
                 strategies=(),
-                models=MODELS,
-                denoiser="unet",
+                models=MODELS | {DIT: str(CHECKPOINTS / "dit-mini")},
+                denoiser=denoiser,
                 device="cpu",
                 threads=1,
                 timeout_s=120.0,
@@ -111,6 +129,19 @@ def test_a_program_for_a_gpu_and_the_published_model_runs_here(pool: Pool, cls: 
         "width: 768 pixels are 96 here",
     ):
         assert words in told, told
+
+
+def test_a_class_that_only_the_published_model_knows_is_taken(pool: Pool) -> None:
+    found = seen(pool, NAMED.format(id=DIT), {DIT: 256}, "transformer")
+    assert "the class golden retriever is the miniature's first here" in found.mapped
+    assert not any("red circle" in note for note in found.mapped)
+
+
+def test_a_program_of_our_own_gets_no_class_that_its_model_does_not_know(pool: Pool) -> None:
+    from engine.errors import TrialError
+
+    with pytest.raises(TrialError, match="golden retriever does not exist"):
+        seen(pool, NAMED.format(id=DIT), None, "transformer")
 
 
 def test_a_program_of_our_own_is_not_mapped(pool: Pool) -> None:
